@@ -119,9 +119,10 @@ class Result:
         return (self.scenario, self.python, self.build, self.library or "", self.release or "")
 
     @property
-    def label(self) -> str:
-        """The library and release, for people: ``nest-asyncio 1.3.0``, or ``Python`` alone."""
-        return f"{self.library} {self.release}" if self.library and self.release else "Python"
+    def where(self) -> str:
+        """The cell, for people: ``nest-asyncio 1.3.0, Python 3.11.7``."""
+        under = f"{self.library} {self.release}, " if self.library and self.release else ""
+        return f"{under}Python {self.python}"
 
 
 @dataclass(frozen=True)
