@@ -1,4 +1,4 @@
-"""What one run showed, and what that says about the catalogue. Plain data: imports no other room."""
+"""What one run showed, and what that says about the catalogue. Imports no other room."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,12 +17,12 @@ from packaging.version import InvalidVersion, Version
 
 from harness.errors import HarnessError
 
-AsyncTest = Callable[..., Awaitable[None]]
+AsyncTest = Callable[..., Coroutine[Any, Any, None]]
 F = TypeVar("F", bound=AsyncTest)
 
 #: Name of the function attribute that holds the record.
 ATTRIBUTE = "__scenario__"
-#: Seconds a scenario may take before the watchdog calls it a hang, unless its record says otherwise.
+#: Seconds before the watchdog calls a run a hang, unless the record says otherwise.
 DEFAULT_LIMIT = 10.0
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 
@@ -96,7 +96,7 @@ class Scenario:
     function: AsyncTest
     library: str | None = None
     shown_in: tuple[str, ...] = ()
-    python: SpecifierSet = SpecifierSet(">=3.6")
+    python: SpecifierSet = field(default_factory=SpecifierSet)
     limit: float = DEFAULT_LIMIT
     prepare: Callable[[], object] | None = None
     planted: Callable[[], object] | None = None
@@ -186,7 +186,9 @@ def scenario(
 
     def decorate(function: F) -> F:
         if not inspect.iscoroutinefunction(function):
-            raise refuse(f"{function.__name__} is not an 'async def'; its body would never be awaited")
+            raise refuse(
+                f"{function.__name__} is not an 'async def'; its body would never be awaited"
+            )
         record = Scenario(
             id=id,
             title=title,
