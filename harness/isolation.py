@@ -471,6 +471,8 @@ def observe(
     def body(channel: Channel) -> None:
         error: BaseException | None = None
         detail = ""
+        # A test runner may have put its own streams in front of the descriptors we capture.
+        sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
         try:
             if planted and record.planted is not None:
                 record.planted()
