@@ -1,0 +1,1 @@
+"""Which releases and which Pythons have a bug: interpreters, releases, cells, runner, bisect."""

@@ -1,0 +1,178 @@
+"""What the matrix keeps between runs: where it lies, and the results of cells that were run.
+
+Results lie in one file per script, a line per result, so that a whole grid is read back with a few
+reads. A line carries a checksum: one that was cut short or written over is ignored, with a message.
+Lines are only ever appended, under a lock, so runs that share a cache cannot harm each other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from harness.errors import HarnessError
+from harness.outcome import Observation
+
+#: Tells the user something that is not an error: one line, without a line end.
+Say = Callable[[str], None]
+
+#: Part of every key: raised when results of an older harness no longer mean the same.
+FORMAT = 1
+
+
+def say_on_stderr(line: str) -> None:
+    """Print a line for the user on standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def cache_root() -> Path:
+    """Return the directory of the harness's cache, made if need be.
+
+    ``HARNESS_CACHE_DIR`` names it; else it is ``loop-harness`` in the user's cache directory.
+
+    :raises HarnessError: if it cannot be made
+    """
+    named = os.environ.get("HARNESS_CACHE_DIR")
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    root = Path(named) if named else Path(base) / "loop-harness"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HarnessError(
+            f"the cache directory {root} cannot be made ({error.strerror}); "
+            "name another one with HARNESS_CACHE_DIR"
+        ) from None
+    return root.absolute()
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock, shared by every process that uses this cache, while the body runs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file as a whole: a reader sees the old text or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)
+
+
+def protect(directory: Path) -> None:
+    """Take write permission from everything in a directory, and from the directory."""
+    for place, _, files in os.walk(directory):
+        for name in files:
+            path = os.path.join(place, name)
+            if not os.path.islink(path):
+                os.chmod(path, 0o555 if os.stat(path).st_mode & stat.S_IXUSR else 0o444)
+        os.chmod(place, 0o555)
+
+
+def remove(directory: Path) -> None:
+    """Remove a directory that may be protected; one that is not there is fine."""
+    for place, _, _ in os.walk(directory):
+        with contextlib.suppress(OSError):
+            os.chmod(place, 0o755)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def digest(*parts: str) -> str:
+    """Return a hash of some texts, in which no two lists of texts can be mistaken."""
+    whole = hashlib.sha256()
+    for part in parts:
+        data = part.encode("utf-8", "surrogateescape")
+        whole.update(b"%d:" % len(data))
+        whole.update(data)
+    return whole.hexdigest()
+
+
+class ResultCache:
+    """The results of cells that were run, found by what was run.
+
+    :param directory: where the files lie
+    :param say: told of entries that cannot be read
+    """
+
+    def __init__(self, directory: Path, say: Say = say_on_stderr) -> None:
+        self._directory = directory
+        self._say = say
+        self._known: dict[str, dict[str, list[Observation]]] = {}
+
+    def get(self, script: str, place: str) -> list[Observation]:
+        """Return the runs of a script in a place, oldest first; empty if there are none.
+
+        :param script: digest of the script's text
+        :param place: digest of the release's bytes and the interpreter's build
+        """
+        if script not in self._known:
+            self._known[script] = self._read(script)
+        return list(self._known[script].get(place, ()))
+
+    def add(self, script: str, place: str, observation: Observation) -> None:
+        """Keep one run; it is on disk when this returns.
+
+        :raises HarnessError: if it cannot be written
+        """
+        self.get(script, place)
+        self._known[script].setdefault(place, []).append(observation)
+        payload = json.dumps([place, observation.to_json()], separators=(",", ":"))
+        line = f"{_checksum(payload)} {payload}\n".encode()
+        path = self._path(script)
+        try:
+            with locked(self._directory / "lock"), open(path, "a+b", buffering=0) as file:
+                size = file.seek(0, os.SEEK_END)
+                if size:
+                    file.seek(size - 1)
+                    if file.read(1) != b"\n":  # a run that was killed in the middle of a line
+                        line = b"\n" + line
+                file.write(line)
+        except OSError as error:
+            raise HarnessError(
+                f"a result cannot be kept in {path} ({error.strerror}); "
+                "make room there, or name another cache with HARNESS_CACHE_DIR"
+            ) from None
+
+    def _path(self, script: str) -> Path:
+        return self._directory / f"{script}.jsonl"
+
+    def _read(self, script: str) -> dict[str, list[Observation]]:
+        found: dict[str, list[Observation]] = {}
+        try:
+            data = self._path(script).read_bytes()
+        except FileNotFoundError:
+            return found
+        except OSError as error:
+            self._say(f"{self._path(script)} cannot be read ({error.strerror}); run again instead")
+            return found
+        bad = 0
+        for line in data.decode("utf-8", "replace").splitlines():
+            total, _, payload = line.partition(" ")
+            try:
+                if total != _checksum(payload):
+                    raise ValueError(total)
+                place, plain = json.loads(payload)
+                found.setdefault(place, []).append(Observation.from_json(plain))
+            except (ValueError, TypeError):
+                bad += bool(line)
+        if bad:
+            self._say(
+                f"{self._path(script)}: {bad} damaged entr{'y' if bad == 1 else 'ies'} ignored; "
+                "those cells are run again"
+            )
+        return found
+
+
+def _checksum(payload: str) -> str:
+    return hashlib.sha256(payload.encode("utf-8")).hexdigest()[:16]

@@ -1,0 +1,411 @@
+"""Releases of any project as directories, each installed once and kept.
+
+``fetch`` returns a directory to put first on ``sys.path``. uv or pip install into it, so the user's
+index, credentials and proxies apply and dependencies are resolved. A pure release without
+dependencies is kept once for every interpreter, any other once for each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from email.parser import HeaderParser
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from harness.errors import HarnessError
+from harness.matrix.cache import (
+    Say,
+    cache_root,
+    locked,
+    protect,
+    remove,
+    say_on_stderr,
+    write_atomically,
+)
+from harness.matrix.index import IndexUnknown, configuration, listing
+from harness.matrix.interpreters import Interpreter, Rejected, ask, this_interpreter
+
+#: Seconds that one installation may take.
+INSTALL_LIMIT = 300.0
+_ANY = "any"
+
+
+class NotForThisPython(HarnessError):
+    """The release says, or its installer found, that it is not for this interpreter."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """One installed release.
+
+    :param library: canonical project name
+    :param version: the release
+    :param directory: what goes first on ``sys.path``
+    :param digest: hash of every file that can be imported; equal for releases that are the same
+    """
+
+    library: str
+    version: str
+    directory: Path
+    digest: str
+
+
+def released_versions(
+    library: str,
+    *,
+    pre: bool = False,
+    yanked: bool = False,
+    say: Say = say_on_stderr,
+    offline: bool = False,
+) -> list[Version]:
+    """Return the releases of a project, oldest first.
+
+    :param library: project name
+    :param pre: whether to name pre-releases and development releases too
+    :param yanked: whether to name withdrawn releases too
+    :param say: told when the cache serves because the index cannot be reached
+    :param offline: use what the cache knows without asking the index
+    :raises HarnessError: if there is no such project, or nothing is known about it offline
+    """
+    try:
+        releases = [
+            Version(one.version)
+            for one in listing(library, say=say, offline=offline)
+            if yanked or not one.yanked
+        ]
+    except IndexUnknown:
+        releases = _releases_in_cache(canonicalize_name(library))
+        if not releases:
+            raise
+        say(
+            f"{library}: the index cannot be asked; using the {len(releases)} releases in the cache"
+        )
+    return [version for version in releases if pre or not version.is_prerelease]
+
+
+def fetch(library: str, release: str, python: Interpreter | str | None = None) -> Path:
+    """Return the directory of a release, installing it first if need be.
+
+    :param library: project name
+    :param release: version
+    :param python: the interpreter it is for, or the path of one; default: the running one
+    :raises NotForThisPython: if the release does not support that interpreter
+    :raises HarnessError: if it cannot be had, naming it and the next step
+    """
+    return obtain(library, release, _interpreter(python)).directory
+
+
+def obtain(
+    library: str,
+    release: str,
+    python: Interpreter,
+    *,
+    say: Say = say_on_stderr,
+    offline: bool = False,
+) -> Release:
+    """Return an installed release; the arguments and errors are those of :func:`fetch`.
+
+    A kept directory that no longer has the bytes that were installed is installed again.
+    """
+    name = canonicalize_name(library)
+    try:
+        version = str(Version(release))
+    except InvalidVersion:
+        raise HarnessError(
+            f"{release!r} is not a release number of {library}; write for example 1.5.2"
+        ) from None
+    home = cache_root() / "releases" / name / version
+    found = _kept(home, name, version, python, say)
+    if found is not None:
+        return found
+    with locked(cache_root() / "locks" / f"{name}-{version}"):
+        found = _kept(home, name, version, python, say)
+        if found is not None:
+            return found
+        if offline or configuration().offline:
+            raise HarnessError(
+                f"{name} {version} for Python {python.version} is not in the cache and the "
+                "package index may not be asked (offline); go online once to get it"
+            )
+        _refuse_unsuitable(name, version, python, say)
+        return _install(home, name, version, python)
+
+
+def bytes_digest(directory: Path) -> str:
+    """Return a hash of the files below a directory that an import can reach.
+
+    Metadata of the installer and compiled files are left out: they differ between releases, and
+    between machines, whose code is the same.
+    """
+    whole = hashlib.sha256()
+    for path in _code(directory):
+        whole.update(f"{path.relative_to(directory).as_posix()}\0".encode())
+        whole.update(hashlib.sha256(path.read_bytes()).digest())
+    return whole.hexdigest()
+
+
+def signature(directory: Path) -> str:
+    """Return what changes when somebody writes to a directory: cheap, for use after every run."""
+    stats = []
+    for path in _code(directory):
+        info = path.stat()
+        stats.append(f"{path.relative_to(directory)} {info.st_size} {info.st_mtime_ns}")
+    return hashlib.sha256("\n".join(stats).encode()).hexdigest()
+
+
+def _code(directory: Path) -> list[Path]:
+    found = []
+    for place, directories, files in os.walk(directory):
+        directories[:] = [
+            name
+            for name in directories
+            if name not in ("__pycache__", "bin") and not name.endswith(".dist-info")
+        ]
+        found += [Path(place, name) for name in files if not name.startswith(".")]
+    return sorted(found)
+
+
+def _interpreter(python: Interpreter | str | None) -> Interpreter:
+    if isinstance(python, Interpreter):
+        return python
+    if python is None:
+        return this_interpreter()
+    answer = ask(python)
+    if isinstance(answer, Rejected):
+        raise HarnessError(f"{answer}; name a Python of 3.6 or newer")
+    return answer
+
+
+def _kept(home: Path, name: str, version: str, python: Interpreter, say: Say) -> Release | None:
+    for tag in (_ANY, python.tag):
+        place = home / tag
+        try:
+            record = json.loads((place / "release.json").read_text(encoding="utf-8"))
+            expected, stamp = str(record["digest"]), str(record["signature"])
+            requires = str(record["requires_python"])
+            intact = signature(place / "site") == stamp or (
+                bytes_digest(place / "site") == expected
+            )
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError):
+            intact = False
+        if not intact:
+            say(f"{name} {version}: its directory in the cache was changed; installing it again")
+            remove(place)
+            continue
+        _refuse(name, version, requires, python)
+        return Release(name, version, place / "site", expected)
+    return None
+
+
+def _releases_in_cache(name: str) -> list[Version]:
+    places = (cache_root() / "releases" / name).glob("*/*/release.json")
+    return sorted({Version(place.parent.parent.name) for place in places})
+
+
+def _refuse_unsuitable(name: str, version: str, python: Interpreter, say: Say) -> None:
+    """Refuse a release that the index does not list, or lists for other interpreters."""
+    try:
+        known = {Version(one.version): one for one in listing(name, say=say)}
+    except IndexUnknown:
+        return  # the installer may still know a way, and else says what is wrong
+    listed = known.get(Version(version))
+    if listed is None:
+        newest = ", ".join(str(one) for one in sorted(known)[-3:])
+        raise HarnessError(
+            f"{name} has no release {version} in the package index; its newest are {newest}"
+        )
+    _refuse(name, version, listed.requires_python, python)
+
+
+def _refuse(name: str, version: str, requires: str, python: Interpreter) -> None:
+    try:
+        suits = SpecifierSet(requires).contains(Version(python.version), prereleases=True)
+    except InvalidSpecifier:
+        return
+    if not suits:
+        raise NotForThisPython(
+            f"{name} {version} is for Python {requires}, not for {python.version}"
+        )
+
+
+def _install(home: Path, name: str, version: str, python: Interpreter) -> Release:
+    home.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=home))
+    try:
+        site = draft / "site"
+        site.mkdir()
+        _run_installer(f"{name}=={version}", site, python)
+        metadata = _metadata(site)
+        if name not in metadata:
+            raise HarnessError(
+                f"{name} {version} was installed but left no metadata; is the index in order?"
+            )
+        tag = _ANY if _suits_all(site, metadata) else python.tag
+        record = {
+            "digest": bytes_digest(site),
+            "signature": signature(site),
+            "requires_python": metadata[name].get("Requires-Python") or "",
+            "installed": sorted(f"{key} {one['Version']}" for key, one in metadata.items()),
+        }
+        write_atomically(draft / "release.json", json.dumps(record, indent=1))
+        protect(site)
+        remove(home / tag)
+        os.replace(draft, home / tag)
+    finally:
+        remove(draft)
+    return Release(name, version, home / tag / "site", str(record["digest"]))
+
+
+def _metadata(site: Path) -> dict[str, dict[str, str]]:
+    found = {}
+    for path in site.glob("*.dist-info/METADATA"):
+        message = HeaderParser().parsestr(path.read_text(encoding="utf-8", errors="replace"))
+        plain = {key: str(message[key]) for key in message}
+        plain["Requires-Dist"] = "\n".join(map(str, message.get_all("Requires-Dist") or ()))
+        found[str(canonicalize_name(plain["Name"]))] = plain
+    return found
+
+
+def _suits_all(site: Path, metadata: dict[str, dict[str, str]]) -> bool:
+    """Whether a directory serves every interpreter: one pure distribution, no dependencies."""
+    if len(metadata) != 1:
+        return False
+    (only,) = metadata.values()
+    if any(map(_is_needed, only["Requires-Dist"].splitlines())):
+        return False
+    wheel = HeaderParser().parsestr(
+        next(iter(site.glob("*.dist-info/WHEEL"))).read_text(encoding="utf-8")
+    )
+    tags = wheel.get_all("Tag") or [""]
+    return wheel["Root-Is-Purelib"] == "true" and any(
+        "py3" in tag.split("-")[0].split(".") and tag.endswith("-none-any") for tag in tags
+    )
+
+
+def _is_needed(requirement: str) -> bool:
+    try:
+        marker = Requirement(requirement).marker
+    except InvalidRequirement:
+        return True
+    return marker is None or "extra" not in str(marker)
+
+
+def _run_installer(requirement: str, site: Path, python: Interpreter) -> None:
+    """Install with uv, else with pip; what is told is why the first of them failed."""
+    failure = ""
+    for command, environment in _installers(requirement, site, python):
+        try:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=INSTALL_LIMIT,
+                check=False,
+                cwd=site,
+                env={**_clean_environment(), **environment},
+            )
+        except subprocess.TimeoutExpired:
+            failure = failure or f"no end after {INSTALL_LIMIT:g} s"
+            continue
+        except OSError as error:
+            failure = failure or f"{command[0]} does not start: {error.strerror}"
+            continue
+        if done.returncode == 0:
+            return
+        reason = _gist(done.stderr) or f"{Path(command[0]).name} ended with {done.returncode}"
+        if "equires Python" in reason or "Python version (" in reason:
+            raise NotForThisPython(f"{requirement} is not for Python {python.version}: {reason}")
+        failure = failure or reason
+    if not failure:
+        raise HarnessError(
+            f"{requirement} cannot be installed: there is neither uv nor pip; "
+            "install one of them, for example with 'python -m ensurepip'"
+        )
+    raise HarnessError(
+        f"{requirement} cannot be installed for Python {python.version}: {failure}; "
+        "check the release and that the package index can be reached"
+    )
+
+
+def _installers(
+    requirement: str, site: Path, python: Interpreter
+) -> Sequence[tuple[list[str], dict[str, str]]]:
+    known: list[tuple[list[str], dict[str, str]]] = []
+    uv = _find_uv()
+    if uv:
+        known.append(
+            (
+                [
+                    uv,
+                    "pip",
+                    "install",
+                    "--quiet",
+                    "--color",
+                    "never",
+                    "--python",
+                    python.path,
+                    "--target",
+                    str(site),
+                    requirement,
+                ],
+                configuration().environment_for_uv(),
+            )
+        )
+    pip = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-compile",
+        "--target",
+        str(site),
+        requirement,
+    ]
+    if _has_pip(python.path):
+        known.append(([python.path, *pip], {}))
+    return known
+
+
+def _has_pip(path: str) -> bool:
+    try:
+        done = subprocess.run(
+            [path, "-c", "import pip"], capture_output=True, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def _find_uv() -> str | None:
+    beside = Path(sys.executable).with_name("uv")
+    return shutil.which("uv") or (str(beside) if os.access(beside, os.X_OK) else None)
+
+
+def _clean_environment() -> dict[str, str]:
+    dropped = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "UV_PYTHON")
+    return {name: value for name, value in os.environ.items() if name not in dropped}
+
+
+def _gist(stderr: str) -> str:
+    """Return what an installer complains of, as one line without its advice."""
+    lines = [line.strip() for line in stderr.splitlines()]
+    lines = [line for line in lines if line and not line.lower().startswith(("warning", "hint"))]
+    errors = [line for line in lines if line.lower().startswith(("error:", "cause:", "because"))]
+    return " ".join(errors or lines[-2:])[:600]
