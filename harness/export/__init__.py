@@ -1,0 +1,319 @@
+"""Scenario function -> one stand-alone script: the standard library and the library under test.
+
+The function's own lines come over byte for byte. What it uses is followed by name through its
+module; what cannot come along is an error that names it, never a script that fails elsewhere.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import importlib.metadata
+import inspect
+import math
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from harness.export._code import (
+    alias_name,
+    evaluated_annotations,
+    imports_in,
+    is_standard,
+    modules_of,
+)
+from harness.export._module import FIXTURE, STAYS_HERE, Module, refusal
+from harness.report.text import one_line
+from harness.scenario import Scenario
+
+__all__ = ["FIXTURE", "FIXTURE_VARIABLE", "export", "oldest_python"]
+
+#: The environment variable that a script reads the value of ``amqp_url`` from.
+FIXTURE_VARIABLE = "AMQP_URL"
+#: Width of the lines that the exporter writes itself.
+_WIDTH = 88
+_RUNNER_IMPORTS = ("asyncio", "faulthandler", "gc", "os", "signal", "sys", "traceback", "unittest")
+_LAZY_ANNOTATIONS = Version("3.7")
+#: First Python that can evaluate ``list[int]``, and ``int | None``.
+_SUBSCRIPTS, _UNIONS = Version("3.9"), Version("3.10")
+
+# Names begin with an underscore so that they hide nothing of the scenario's module. The watchdog is
+# an alarm and no thread: a thread would be one more than the scenario has under the harness.
+_RUNNER = """\
+if __name__ == "__main__":
+
+    def _hang(*_):
+        faulthandler.dump_traceback()
+        for _thing in gc.get_objects():
+            if hasattr(type(_thing), "print_stack") and not _thing.done():
+                _thing.print_stack()
+        print(f"hang: {{_test.__name__}} did not return", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    if hasattr(signal, "SIGALRM"):
+        signal.signal(signal.SIGALRM, _hang)
+        signal.alarm({limit})
+    _test = {name}
+    _status, _line = 0, "healthy"
+    try:
+        if {unfit}:
+            raise ImportError("{needs}")
+{before}\
+        _loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(_loop)
+        _loop.run_until_complete(_test({arguments}))
+    except (ImportError, unittest.SkipTest) as _error:
+        _status, _line = 125, f"cannot run: {{_error}}"
+    except BaseException as _error:
+        traceback.print_exc()
+        _frames = traceback.extract_tb(_error.__traceback__)
+        _at = [at for at in _frames if at.filename == _hang.__code__.co_filename][-1]
+        _line = f"bug: {{type(_error).__name__}}: {{str(_error) or _at.line}}"
+        _status, _line = 1, f"{{_line}} (line {{_at.lineno}})"
+    sys.stdout.flush()
+    print(" ".join(_line.split()), file=sys.stderr, flush=True)
+    os._exit(_status)
+"""
+
+
+def export(record: Scenario, release: str | None = None) -> str:
+    """Return the script of one scenario.
+
+    It exits with 0 (healthy), 1 (bug: the last line on stderr begins with ``bug:`` or ``hang:``) or
+    125 (``cannot run:``). A scenario that takes ``amqp_url`` reads it from ``AMQP_URL``.
+
+    :param record: the scenario
+    :param release: release of its library that the header pins; default: one that the record shows
+        with the bug, else the one that is installed
+    :raises HarnessError: naming whatever cannot come along
+    """
+    if release is not None:
+        _check_release(record, release)
+    module = Module(record)
+    oldest = oldest_python(record.python)
+    lazy = module.has_lazy_annotations and oldest >= _LAZY_ANNOTATIONS
+    plain = (ast.Import, ast.ImportFrom)
+    statements = [statement for statement in module.needed if not isinstance(statement, plain)]
+    place = sum(statement.lineno < module.test.lineno for statement in statements)
+    statements.insert(place, module.test)
+    if not lazy:
+        _check_annotations(record, statements, oldest)
+    imports = module.imports()
+    _check_meanings(record, module)
+    runner = [ast.Import([ast.alias(name)]) for name in _RUNNER_IMPORTS]
+    standard, foreign = _sorted_imports([*imports, *runner])
+    pieces = [
+        _header(record, _dependencies(record, [*imports, *statements], release)),
+        *(["from __future__ import annotations"] if lazy else []),
+        "\n".join(standard),
+        *([_guarded(foreign)] if foreign else []),
+    ]
+    first_is_code = statements[0] is module.test or not isinstance(statements[0], ast.Assign)
+    text = "\n\n".join(pieces) + ("\n\n\n" if first_is_code else "\n\n")
+    text += module.code(statements) + "\n\n" + _runner(record, module)
+    _check_syntax(record, text, oldest)
+    return text
+
+
+def oldest_python(pythons: SpecifierSet) -> Version:
+    """Return the oldest minor version of Python that a record claims, 3.6 at the least."""
+    for minor in range(6, 100):
+        if any(pythons.contains(f"3.{minor}.{micro}", prereleases=True) for micro in range(40)):
+            return Version(f"3.{minor}")
+    return Version("3.6")
+
+
+def _header(record: Scenario, dependencies: Sequence[str]) -> str:
+    listed = ", ".join(f'"{name}"' for name in dependencies)
+    title = f"{record.id}: {one_line(record.title)}"
+    about = [
+        *textwrap.wrap(title, _WIDTH - 3, break_long_words=False, break_on_hyphens=False),
+        "",
+        f"Source: {one_line(record.source, 1000)}",
+        "Exit status: 0 healthy, 1 bug, 125 cannot run here.",
+    ]
+    doc = "\n".join(about).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    pythons = str(record.python) or ">=3.6"
+    return (
+        f'# /// script\n# requires-python = "{pythons}"\n# dependencies = [{listed}]\n# ///\n'
+        f'"""{doc}\n"""'
+    )
+
+
+def _runner(record: Scenario, module: Module) -> str:
+    unfit, needs = ["not __debug__"], "needs assertions, so no -O"
+    if condition := _version_condition(record.python):
+        unfit.append(condition)
+        needs = f"needs Python {record.python} without -O"
+    before, arguments = "", ""
+    if FIXTURE in inspect.signature(module.function).parameters:
+        before = (
+            f'        if "{FIXTURE_VARIABLE}" not in os.environ:\n'
+            f'            raise ImportError("needs {FIXTURE_VARIABLE}, the URL of a RabbitMQ")\n'
+        )
+        arguments = f'{FIXTURE}=os.environ["{FIXTURE_VARIABLE}"]'
+    if (prepare := module.prepare) is not None:
+        called = module.text_of(prepare)
+        if not isinstance(prepare, (ast.Name, ast.Attribute)):
+            called = f"({called})"
+        before += f"        {called}()\n"
+    return _RUNNER.format(
+        name=module.test.name,
+        limit=max(1, math.ceil(record.limit)),
+        unfit=" or ".join(unfit),
+        needs=needs,
+        before=before,
+        arguments=arguments,
+    )
+
+
+def _version_condition(pythons: SpecifierSet) -> str:
+    """Return an expression that is true where the record says the scenario cannot run.
+
+    It agrees with :class:`SpecifierSet` on every final release; empty if none is excluded.
+    """
+    conditions = []
+    for specifier in sorted(pythons, key=str):
+        prefix = specifier.version.endswith(".*")
+        parts = Version(specifier.version.removesuffix(".*")).release
+        if specifier.operator == "~=":
+            conditions += [_excluded(">=", parts, False), _excluded("==", parts[:-1], True)]
+        else:
+            conditions.append(_excluded(specifier.operator, parts, prefix))
+    return " or ".join(condition for condition in conditions if condition)
+
+
+def _excluded(operator: str, parts: tuple[int, ...], prefix: bool) -> str:
+    if operator == ">=" and parts <= (3, 6):
+        return ""
+    opposite = {">=": "<", "<": ">=", "<=": ">", ">": "<=", "==": "!=", "===": "!=", "!=": "=="}
+    long = parts if prefix or operator in (">=", "<") else (*parts, 0, 0)[:3]
+    return f"sys.version_info[:{len(long)}] {opposite[operator]} {long!r}"
+
+
+def _dependencies(
+    record: Scenario, statements: Iterable[ast.stmt], release: str | None
+) -> list[str]:
+    pins = {project: _installed(project) for project in _projects(statements)}
+    if record.library is not None:
+        pins = {record.library: None, **pins}
+        pins[record.library] = release or _known_release(record, record.library)
+    return [f"{project}=={pin}" if pin else project for project, pin in pins.items()]
+
+
+def _known_release(record: Scenario, library: str) -> str | None:
+    shown = [release for release in record.shown_in if record.is_present({library: release})]
+    return shown[-1] if shown else _installed(library)
+
+
+def _projects(statements: Iterable[ast.stmt]) -> Iterator[str]:
+    """Yield the PyPI projects whose modules are imported anywhere in some statements."""
+    known = importlib.metadata.packages_distributions()
+    for statement in statements:
+        for node in imports_in(statement):
+            for module in modules_of(node):
+                top = module.partition(".")[0]
+                if not is_standard(top) and top not in STAYS_HERE:
+                    yield canonicalize_name(known.get(top, [top])[0])
+
+
+def _installed(project: str) -> str | None:
+    try:
+        return importlib.metadata.version(project)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _sorted_imports(
+    imports: Iterable[ast.Import | ast.ImportFrom],
+) -> tuple[list[str], list[str]]:
+    """Return the lines of the standard library's imports and of the others, each sorted."""
+    plain: dict[str, str] = {}
+    members: dict[str, list[str]] = {}
+    for statement in imports:
+        if isinstance(statement, ast.Import):
+            plain |= {ast.unparse(ast.Import([a])): a.name for a in statement.names}
+        elif statement.module is not None and statement.module != "__future__":
+            names = members.setdefault(statement.module, [])
+            names += [text for a in statement.names if (text := ast.unparse(a)) not in names]
+    lines = sorted((module, line) for line, module in plain.items())
+    for module in sorted(members):
+        line = f"from {module} import {', '.join(members[module])}"
+        if len(line) > _WIDTH - 4:
+            inside = "".join(f"    {name},\n" for name in members[module])
+            line = f"from {module} import (\n{inside})"
+        lines.append((module, line))
+    standard = [line for module, line in lines if is_standard(module)]
+    return standard, [line for module, line in lines if not is_standard(module)]
+
+
+def _guarded(imports: Sequence[str]) -> str:
+    """Return imports whose failure means that the script cannot run here."""
+    inside = textwrap.indent("\n".join(imports), "    ")
+    return (
+        f"try:\n{inside}\nexcept ImportError as error:\n"
+        '    print(f"cannot run: {error}", file=sys.stderr)\n'
+        "    raise SystemExit(125) from None"
+    )
+
+
+# Holding the record to its word
+
+
+def _check_release(record: Scenario, release: str) -> None:
+    if record.library is None:
+        raise refusal(record, f"release {release!r} was asked for, and it tests Python itself")
+    try:
+        Version(release)
+    except InvalidVersion:
+        raise refusal(
+            record, f"{release!r} is not a release number; write for example 1.3.3"
+        ) from (None)
+
+
+def _check_meanings(record: Scenario, module: Module) -> None:
+    for name in _RUNNER_IMPORTS:
+        for statement in module.needed:
+            for node in imports_in(statement):
+                plain = isinstance(node, ast.Import)
+                for alias in node.names:
+                    if alias_name(alias) == name and not (plain and alias.asname is None):
+                        raise refusal(
+                            record, f"'{ast.unparse(node)}' hides the module {name}; rename it"
+                        )
+
+
+def _check_annotations(record: Scenario, statements: Iterable[ast.stmt], oldest: Version) -> None:
+    """Refuse an annotation that the script evaluates and an interpreter it claims cannot."""
+    for annotation in evaluated_annotations(statements):
+        for node in ast.walk(annotation):
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+                since = _UNIONS
+            elif isinstance(node, ast.Subscript) and isinstance(
+                getattr(builtins, getattr(node.value, "id", ""), None), type
+            ):
+                since = _SUBSCRIPTS
+            else:
+                continue
+            if oldest < since:
+                raise refusal(
+                    record,
+                    f"the annotation {ast.unparse(annotation)} needs Python {since}, and the "
+                    f"record claims {oldest}; drop it or write python='>={since}'",
+                )
+
+
+def _check_syntax(record: Scenario, text: str, oldest: Version) -> None:
+    try:
+        # ast knows no older grammar than 3.7's.
+        ast.parse(text, feature_version=(3, max(7, oldest.minor)))
+    except SyntaxError as error:
+        line = (error.text or "").strip()
+        raise refusal(
+            record,
+            f"Python {oldest}, which the record claims, cannot read it ({error.msg}: {line!r}); "
+            "write python= with the first that can",
+        ) from None
