@@ -1,0 +1,255 @@
+"""Namespaces compiled into flat tables, so that filling in and checking values is plain loops.
+
+A plan holds as long as no port that it was made from changes: setters of such ports advance
+:class:`~plumpy.ports._port.Epoch`, and a plan of an older epoch is made anew. Ports of classes that
+override what a plan would do are called instead of inlined.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..utils import AttributesFrozendict
+from ._copy_of_default import copy_of_default
+from ._port import (
+    UNSPECIFIED,
+    Epoch,
+    InputPort,
+    Port,
+    PortValidationError,
+    breadcrumbs_to_port,
+    call_validator,
+    takes_port,
+    validator_returned,
+    wrong_type_message,
+)
+
+if TYPE_CHECKING:
+    from ._namespace import PortNamespace
+
+# a port or namespace is inlined, or called because its class does something of its own
+_PORT, _NAMESPACE, _OWN_PORT, _OWN_NAMESPACE = range(4)
+
+
+class _Check(NamedTuple):
+    name: str
+    kind: int
+    port: Any
+    required: bool
+    valid_type: Any
+    validator: Callable[..., Any] | None
+    plan: NamespacePlan | None
+
+
+class _Fill(NamedTuple):
+    name: str
+    port: Any
+    plan: NamespacePlan | None
+    default: Any
+    # whether the default is what it is: neither called nor copied
+    is_constant: bool
+
+
+class NamespacePlan:
+    """What a namespace does to values, in the order of its ports."""
+
+    __slots__ = (
+        "checks",
+        "dynamic_check",
+        "epoch",
+        "fills",
+        "name",
+        "namespace",
+        "required",
+        "validator",
+    )
+
+    def __init__(self, namespace: PortNamespace) -> None:
+        self.epoch = Epoch.current
+        self.namespace = namespace
+        self.name = namespace.name
+        self.required = namespace.required
+        self.validator = namespace.validator
+        self.dynamic_check = namespace.dynamic and (
+            namespace.valid_type is not None or _overrides_dynamic_check(type(namespace))
+        )
+        self.checks: list[_Check] = []
+        self.fills: list[_Fill] = []
+        for name, port in namespace.items():
+            self._add(name, port)
+
+    def _add(self, name: str, port: Any) -> None:
+        cls = type(port)
+        if hasattr(cls, "pre_process"):
+            inline = _is_plain_namespace(cls)
+            plan = port._current_plan() if inline else None
+            kind = _NAMESPACE if inline else _OWN_NAMESPACE
+            self.checks.append(_Check(name, kind, port, port.required, None, None, plan))
+            self.fills.append(_Fill(name, port, plan, UNSPECIFIED, False))
+            return
+        validator = port.validator
+        if _is_plain_port(cls) and (validator is None or takes_port(validator)):
+            check = _Check(name, _PORT, port, port.required, port.valid_type, validator, None)
+        else:
+            check = _Check(name, _OWN_PORT, port, port.required, None, None, None)
+        self.checks.append(check)
+        if isinstance(port, InputPort) and port.has_default():
+            default = port.default
+            constant = not callable(default) and copy_of_default(default) is default
+            self.fills.append(_Fill(name, port, None, default, constant))
+
+    def fill(self, values: Mapping[str, Any]) -> AttributesFrozendict:
+        """Return the values with defaults filled in: given ones first, in the order given."""
+        filled = plain_copy(values)
+        for name, port, plan, default, is_constant in self.fills:
+            if is_constant:
+                if name not in filled:
+                    filled[name] = default
+            elif default is not UNSPECIFIED:
+                if name not in filled:
+                    filled[name] = default() if callable(default) else copy_of_default(default)
+            else:
+                if name in filled:
+                    value = filled[name]
+                    if not isinstance(value, dict | Mapping):
+                        continue  # left to the check, which says what is wrong with it
+                elif not port.populate_defaults:
+                    continue
+                elif port.has_default():
+                    value = port.default
+                    value = value() if callable(value) else copy_of_default(value)
+                elif len(port):
+                    value = {}
+                else:
+                    continue
+                filled[name] = plan.fill(value) if plan is not None else port.pre_process(value)
+        return AttributesFrozendict(filled)
+
+    def check(
+        self, values: Mapping[str, Any] | None, breadcrumbs: tuple[str, ...]
+    ) -> PortValidationError | None:
+        """Return the first thing that is wrong with the values, if anything is.
+
+        :param breadcrumbs: names of the namespaces around this one
+        """
+        here = (*breadcrumbs, self.name)
+        if values is None or values is UNSPECIFIED:
+            values = {}
+        elif not isinstance(values, dict | Mapping):
+            return not_a_mapping(values, here)
+        if not values and not self.required:
+            return None
+        given = plain_copy(values)
+        error, found = self.check_ports(given, here)
+        if error is not None:
+            return error
+        if found != len(given):
+            error = self.check_rest(self.rest(given), breadcrumbs)
+            if error is not None:
+                return error
+        if self.validator is not None:
+            message = call_validator(self.validator, given, self.namespace)
+            if message is not None:
+                return PortValidationError(message, breadcrumbs_to_port(here))
+        return None
+
+    def check_ports(
+        self, given: dict[str, Any], here: tuple[str, ...]
+    ) -> tuple[PortValidationError | None, int]:
+        """Check the values of declared ports; return the first error and how many were given."""
+        found = 0
+        for name, kind, port, required, valid_type, validator, plan in self.checks:
+            value = given.get(name, UNSPECIFIED)
+            if value is not UNSPECIFIED or name in given:
+                found += 1
+            if kind == _PORT:
+                if value is UNSPECIFIED:
+                    if not required:
+                        continue
+                    message = f"required value was not provided for '{port.name}'"
+                elif valid_type is not None and not isinstance(value, valid_type):
+                    message = wrong_type_message(port.name, value, valid_type)
+                elif validator is None or (message := validator(value, port)) is None:
+                    continue
+                elif not isinstance(message, str):
+                    raise validator_returned(message, port)
+                path = breadcrumbs_to_port((*here, port.name))
+                return PortValidationError(message, path), found
+            error: PortValidationError | None
+            if kind == _OWN_PORT:
+                error = port.validate(value, here)
+            elif value is None:
+                error = not_a_mapping(value, (*here, port.name))
+            elif kind == _OWN_NAMESPACE:
+                error = port.validate(None if value is UNSPECIFIED else value, here)
+            else:
+                assert plan is not None
+                error = plan.check(None if value is UNSPECIFIED else value, here)
+            if error is not None:
+                return error, found
+        return None, found
+
+    def rest(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Return the values for which there is no port."""
+        declared = {check.name for check in self.checks}
+        return {name: value for name, value in given.items() if name not in declared}
+
+    def check_rest(
+        self, rest: dict[str, Any], breadcrumbs: tuple[str, ...]
+    ) -> PortValidationError | None:
+        """Check the values for which there is no port."""
+        if not self.namespace.dynamic or self.dynamic_check:
+            return self.namespace.validate_dynamic_ports(rest, breadcrumbs)
+        return None
+
+
+def plain_copy(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values as a dictionary of one's own."""
+    return dict(values._dict if type(values) is AttributesFrozendict else values)
+
+
+def not_a_mapping(value: Any, breadcrumbs: tuple[str, ...]) -> PortValidationError:
+    """Say that something else was given for a namespace."""
+    message = f"specified value is of type {type(value)} which is not sub class of `Mapping`"
+    return PortValidationError(message, breadcrumbs_to_port(breadcrumbs))
+
+
+@functools.cache
+def _is_plain_port(cls: type) -> bool:
+    return _same(cls, Port, ("validate", "name", "required", "valid_type", "validator"))
+
+
+@functools.cache
+def _is_plain_namespace(cls: type) -> bool:
+    from ._namespace import PortNamespace
+
+    return _same(
+        cls,
+        PortNamespace,
+        (
+            "__getitem__",
+            "__iter__",
+            "__len__",
+            "dynamic",
+            "items",
+            "name",
+            "pre_process",
+            "required",
+            "valid_type",
+            "validate",
+            "validate_ports",
+            "validator",
+        ),
+    )
+
+
+def _overrides_dynamic_check(cls: type) -> bool:
+    from ._namespace import PortNamespace
+
+    return not _same(cls, PortNamespace, ("validate_dynamic_ports",))
+
+
+def _same(cls: type, base: type, names: tuple[str, ...]) -> bool:
+    return all(getattr(cls, name) is getattr(base, name) for name in names)
