@@ -6,7 +6,10 @@ when the first scenario is met.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
+import sys
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -77,14 +80,30 @@ def flag(config: pytest.Config, name: str) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    from harness.broker import fixtures
+
     config.addinivalue_line("markers", "scenario: an async test function with a @scenario record")
-    try:
-        from harness.broker import fixtures
-    except ImportError:
-        pass
-    else:
-        config.pluginmanager.register(fixtures, "harness-broker")
+    config.pluginmanager.register(fixtures, "harness-broker")
     config.pluginmanager.register(Scenarios(config), "harness-scenarios")
+    config.stash[fixtures.SOURCE] = fixtures.BrokerSource(
+        setting(config, "broker"),
+        image=setting(config, "image") or None,
+        say=functools.partial(_say, config),
+    )
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    from harness.broker import fixtures
+
+    if fixtures.SOURCE in config.stash:
+        config.stash[fixtures.SOURCE].finish()
+
+
+def _say(config: pytest.Config, line: str) -> None:
+    """Tell the person who waits, past pytest's capture."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+        print(f"harness: {line}", file=sys.stderr, flush=True)
 
 
 class Scenarios:
@@ -93,6 +112,8 @@ class Scenarios:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._session: Session | None = None
+        if config.getoption("harness_release") or config.getini("harness_release"):
+            self._open_session()  # refuses a release that cannot be meant before anything runs
 
     def _open_session(self) -> Session:
         if self._session is None:
@@ -146,6 +167,21 @@ class Scenarios:
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         if self._session is not None:
             self._session.enter(item, "setup")
+        if why := self._missing_broker(item):
+            pytest.fail(why, pytrace=False)
+
+    def _missing_broker(self, item: pytest.Item) -> str | None:
+        """Say why the broker that a test needs is not there, if a run must have one."""
+        from harness.broker import fixtures
+
+        if not fixtures.FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            return None
+        source = self._config.stash[fixtures.SOURCE]
+        try:
+            missing = source.prepare() is None and flag(self._config, "require-broker")
+        except HarnessError as error:
+            return str(error)
+        return source.reason if missing else None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_call(self, item: pytest.Item) -> None:
@@ -181,6 +217,11 @@ class Scenarios:
         told = getattr(report, "harness_result", None)
         if told is not None:
             self._open_session().learn(told)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self._session is not None and not hasattr(self._config, "workerinput"):
+            self._session.finish(session)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self._session is not None:

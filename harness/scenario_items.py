@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.metadata
 import importlib.util
 import platform
 import shlex
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +20,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from harness import isolation
+from harness.broker.fixtures import FIXTURES, SOURCE
 from harness.errors import HarnessError
 from harness.outcome import Observation, Outcome, Verdict, judge
 from harness.pytest_plugin import flag, setting
@@ -113,7 +116,7 @@ class Session:
         self._channel: isolation.Channel | None = None
         self._infos: dict[str, ScenarioInfo] = {}
         self._results: list[Result] = []
-        self._broker = ""
+        self._written = ""
 
     # Collection
 
@@ -204,6 +207,9 @@ class Session:
         self._channel.send({"report": data, "seen": None if seen is None else seen.to_json()})
 
     def _in_child(self, item: ScenarioItem) -> list[pytest.TestReport]:
+        if FIXTURES.intersection(item.fixturenames):
+            self._start_broker(item.config)
+
         def body(channel: isolation.Channel) -> None:
             self._channel = channel
             runtestprotocol(item, log=False, nextitem=None)
@@ -267,6 +273,11 @@ class Session:
         part = Report({}, (info,), (result,))
         report.harness_result = part.to_json()  # type: ignore[attr-defined]
 
+    def _start_broker(self, config: pytest.Config) -> None:
+        """Start the broker in this process, so that every child finds the same one."""
+        with contextlib.suppress(HarnessError):  # set-up says it, in the test that needs it
+            config.stash[SOURCE].prepare()
+
     # Results
 
     def learn(self, told: dict[str, Any]) -> None:
@@ -275,27 +286,37 @@ class Session:
         self._infos[part.scenarios[0].id] = part.scenarios[0]
         self._results.append(part.results[0])
 
+    def finish(self, session: pytest.Session) -> None:
+        """Write the report that was asked for; one that cannot be written fails the run."""
+        directory = setting(self._config, "report")
+        if not directory or not self._results:
+            return
+        try:
+            write_run(self._report(), Path(directory))
+            self._written = f"report: {Path(directory) / 'report.md'}"
+        except HarnessError as error:
+            self._written = f"report not written: {error}"
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+
     def summarise(self, reporter: pytest.TerminalReporter) -> None:
-        """Print every verdict, and write the report that was asked for."""
+        """Print every verdict."""
         if not self._results:
             return
-        more = {"RabbitMQ": self._broker} if self._broker else {}
-        report = Report(
-            describe_environment(more), tuple(self._infos.values()), tuple(self._results)
-        )
+        report = self._report()
         reporter.section("event-loop scenarios")
-        colour = bool(getattr(reporter, "hasmarkup", False))
-        width = reporter._tw.fullwidth
+        colour = reporter.hasmarkup
+        width = shutil.get_terminal_size((100, 24)).columns
         for line in terminal.lines(terminal.verdict_table(report), width=width, colour=colour):
             reporter.write_line(line)
         reporter.write_line(terminal.summary_line(report))
-        directory = setting(self._config, "report")
-        if directory:
-            try:
-                write_run(report, Path(directory))
-            except HarnessError as error:
-                raise pytest.UsageError(str(error)) from None
-            reporter.write_line(f"report: {Path(directory) / 'report.md'}")
+        reporter.write_line(f"RabbitMQ: {self._config.stash[SOURCE].describe()}")
+        if self._written:
+            reporter.write_line(self._written)
+
+    def _report(self) -> Report:
+        more = {"RabbitMQ": self._config.stash[SOURCE].describe()}
+        infos = tuple(self._infos.values())
+        return Report(describe_environment(more), infos, tuple(self._results))
 
 
 def status(result: dict[str, Any]) -> tuple[str, str, str]:

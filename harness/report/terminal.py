@@ -46,7 +46,7 @@ def verdict_table(report: Report) -> Table:
     for result in report.results:
         info = report.scenario(result.scenario)
         text = Text(one_line(info.title))
-        if word(result) != Outcome.HEALTHY.value or result.verdict.is_failure:
+        if word(result) != Outcome.HEALTHY.value or result.observation.message:
             text.append(f"\n{seen(result)}", style="dim")
         verdict = Text(result.verdict.value, style=_STYLE[result.verdict])
         table.add_row(Text(info.id), verdict, Text(result.where), text)
