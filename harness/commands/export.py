@@ -1,0 +1,55 @@
+"""``harness export``: write a scenario as a stand-alone script."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from harness.catalogue import load
+from harness.errors import HarnessError
+from harness.export import export
+from harness.report.model import write_text
+
+HELP = "write a scenario as a stand-alone script"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of this command."""
+    parser.add_argument(
+        "scenario", nargs="+", metavar="SCENARIO", help="id, pattern of ids, file or path::name"
+    )
+    parser.add_argument(
+        "--release", help="release of the library under test that the script's header pins"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="PATH",
+        help="write here instead of to standard output; a folder gets one ID.py for each scenario",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the scripts and return 0.
+
+    :raises HarnessError: for a scenario that cannot be exported
+    """
+    records = load(args.scenario)
+    output: Path | None = args.output
+    into_folder = output is not None and (output.is_dir() or len(records) > 1)
+    if output is None and len(records) > 1:
+        raise HarnessError(
+            f"{len(records)} scenarios were asked for, and standard output takes one script; "
+            "give --output FOLDER"
+        )
+    scripts = [(record.id, export(record, args.release)) for record in records]
+    for name, text in scripts:
+        if output is None:
+            sys.stdout.write(text)
+            continue
+        path = output / f"{name}.py" if into_folder else output
+        write_text(path, text)
+        print(f"wrote {path}", file=sys.stderr)
+    return 0
