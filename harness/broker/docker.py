@@ -11,7 +11,7 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from harness.broker import image as images
@@ -131,7 +131,7 @@ class DockerBroker(Broker):
         """Run ``rabbitmqctl`` in the container and return what it printed (about a second)."""
         with self._opened() as (_, container):
             status, output = container.exec_run(["rabbitmqctl", *arguments])
-        text = bytes(output).decode(errors="replace")
+        text = cast("bytes", output).decode(errors="replace")
         if status:
             raise HarnessError(f"rabbitmqctl {arguments[0]} failed: {text.strip()[-500:]}")
         return text
@@ -250,7 +250,7 @@ def _start_container(
         container = client.containers.create(
             image,
             name=name,
-            hostname="harness",
+            environment={"RABBITMQ_NODENAME": "rabbit@localhost"},
             labels={LABEL: json.dumps(label)},
             ports={"5672/tcp": ("127.0.0.1", amqp), "15672/tcp": ("127.0.0.1", web)},
         )
