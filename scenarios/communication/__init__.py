@@ -1,0 +1,1 @@
+"""Processes, communicators and a real RabbitMQ: plumpy and kiwipy."""

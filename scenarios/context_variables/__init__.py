@@ -1,0 +1,1 @@
+"""Context variables across tasks, nested runs, loops, threads, executors and callbacks."""

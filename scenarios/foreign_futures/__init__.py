@@ -1,0 +1,1 @@
+"""A future belongs to a loop: made elsewhere, set elsewhere, awaited elsewhere."""

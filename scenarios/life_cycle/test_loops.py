@@ -1,0 +1,392 @@
+"""When a loop is made, set, stopped and closed, and what each leaves behind."""
+
+import asyncio
+import gc
+import threading
+import unittest
+import warnings
+from typing import Callable
+
+from harness.scenario import scenario
+
+
+async def in_thread(function: Callable[[], object]) -> object:
+    """Call a function in a fresh thread: no running loop there, and no current one."""
+    return await asyncio.get_event_loop().run_in_executor(None, function)
+
+
+@scenario(
+    id="L07",
+    title="get_event_loop() in a worker thread: 'There is no current event loop in thread'",
+    source="https://github.com/erdewit/nest_asyncio/issues/52",
+    present=("python_version >= '3.6'",),
+)
+async def test_worker_thread_gets_a_loop() -> None:
+    """Symptom: library code that works in the main thread fails in a thread.
+
+    Cause: the default policy makes a loop for the main thread only (and for no thread from 3.14).
+    Fix: in a thread, new_event_loop() and then set_event_loop().
+    """
+    assert isinstance(await in_thread(asyncio.get_event_loop), asyncio.AbstractEventLoop)
+
+
+@scenario(
+    id="L07n",
+    title="With nest_asyncio applied, get_event_loop() in a worker thread differs by release",
+    source="https://github.com/erdewit/nest_asyncio/issues/52",
+    present=("nest-asyncio<1.5.7", "nest-asyncio2>=1.6.2; python_version >= '3.14'"),
+    library="nest-asyncio",
+    shown_in=("1.5.6",),
+)
+async def test_worker_thread_gets_a_loop_under_nest_asyncio() -> None:
+    """Symptom: what works with 1.5.7 fails with any other, and in a program without nest_asyncio.
+
+    Cause: from 1.5.7 on, the patched policy makes a loop in every thread.
+    Workaround: as L07; do not rely on it.
+    """
+    import nest_asyncio
+
+    try:
+        nest_asyncio.apply(asyncio.get_event_loop())
+    except AttributeError as error:
+        raise unittest.SkipTest("apply() fails here (N13): %s" % error)
+    assert isinstance(await in_thread(asyncio.get_event_loop), asyncio.AbstractEventLoop)
+
+
+@scenario(
+    id="L07w",
+    title="new_event_loop() and set_event_loop() give a worker thread a loop of its own",
+    source="https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.set_event_loop",
+    planted=lambda: setattr(asyncio, "set_event_loop", lambda loop: None),
+)
+async def test_worker_thread_has_the_loop_that_it_set() -> None:
+    """Symptom: none; the way that works, next to L07.
+
+    Cause: the current loop is kept for each thread on its own.
+    """
+
+    def worker() -> bool:
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        return asyncio.get_event_loop() is loop
+
+    assert await in_thread(worker)
+
+
+@scenario(
+    id="L10",
+    title="After asyncio.run() the loop that was current before is not current any more",
+    source="https://docs.python.org/3/library/asyncio-runner.html#asyncio.run",
+    present=("python_version >= '3.7'",),
+    python=">=3.7",
+)
+async def test_current_loop_is_the_same_after_run() -> None:
+    """Symptom: a later get_event_loop() raises, although the program had set a loop.
+
+    Cause: asyncio.run() ends with set_event_loop(None).
+    Workaround: set the loop again, or use one asyncio.run() for the whole program.
+    """
+
+    def program() -> None:
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        asyncio.run(asyncio.sleep(0))
+        assert asyncio.get_event_loop() is loop
+
+    await in_thread(program)
+
+
+def _ask_for_a_loop() -> None:
+    """Call get_event_loop() before any loop exists, and keep what it said."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            asyncio.get_event_loop().close()
+        except RuntimeError as error:
+            _said.append(str(error))
+    _said.extend(str(warning.message) for warning in caught)
+
+
+@scenario(
+    id="L11",
+    title="get_event_loop() without a current loop: silent, a warning or an error, by release",
+    source="https://github.com/python/cpython/issues/127949",
+    present=("python_full_version >= '3.12.1'",),
+    prepare=_ask_for_a_loop,
+)
+async def test_main_thread_gets_a_loop_without_a_word() -> None:
+    """Symptom: DeprecationWarning (3.12.1 to 3.13; an error under -W error), RuntimeError (3.14).
+
+    Cause: the implicit creation of a loop is being removed.
+    Fix: asyncio.run(), or new_event_loop() and set_event_loop().
+    """
+    assert not _said, _said[0]
+
+
+_said = []
+
+
+@scenario(
+    id="L20",
+    title="loop.close() abandons pending tasks: their clean-up cannot await",
+    source="https://github.com/pytest-dev/pytest-asyncio/issues/222",
+    present=("python_version >= '3.6'",),
+)
+async def test_close_lets_pending_tasks_clean_up() -> None:
+    """Symptom: "Task was destroyed but it is pending!", and half of a finally block never runs.
+
+    Cause: close() does not cancel; a collected coroutine gets GeneratorExit and may not await.
+    Fix: cancel the tasks and run the loop until they are done; asyncio.run() does.
+    """
+    cleaned_up = []
+
+    def program() -> None:
+        loop = asyncio.new_event_loop()
+
+        async def work() -> None:
+            try:
+                await loop.create_future()
+            finally:
+                await asyncio.sleep(0)
+                cleaned_up.append(True)
+
+        loop.create_task(work())
+        loop.call_soon(loop.call_soon, loop.stop)
+        loop.run_forever()
+        loop.close()
+
+    await in_thread(program)
+    gc.collect()
+    assert cleaned_up
+
+
+def _plant_close_without_cancel() -> None:
+    """Make asyncio.run() a bare run_until_complete() and close()."""
+
+    def run(main):  # type: ignore[no-untyped-def]
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main)
+        loop.close()
+
+    asyncio.run = run  # type: ignore[assignment]
+
+
+@scenario(
+    id="L20w",
+    title="asyncio.run() cancels what is left and lets it clean up",
+    source="https://docs.python.org/3/library/asyncio-runner.html#asyncio.run",
+    planted=_plant_close_without_cancel,
+    python=">=3.7",
+)
+async def test_run_lets_pending_tasks_clean_up() -> None:
+    """Symptom: none; the way that works, next to L20.
+
+    Cause: asyncio.run() cancels every task and runs the loop until they have ended.
+    """
+    cleaned_up = []
+
+    async def work() -> None:
+        try:
+            await asyncio.get_event_loop().create_future()
+        finally:
+            await asyncio.sleep(0)
+            cleaned_up.append(True)
+
+    async def main() -> None:
+        asyncio.ensure_future(work())
+        await asyncio.sleep(0)
+
+    await in_thread(lambda: asyncio.run(main()))
+    assert cleaned_up
+
+
+@scenario(
+    id="S01",
+    title="After loop.stop() the loop can run again; after loop.close() it cannot",
+    source="https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.close",
+    planted=lambda: setattr(asyncio.SelectorEventLoop, "stop", asyncio.SelectorEventLoop.close),
+)
+async def test_stopped_loop_can_run_again() -> None:
+    """Symptom: none in asyncio: a guard. stop() ends the current run_forever() and keeps tasks,
+    timers and sockets; close() is for good.
+
+    Cause: stop() only sets a flag that this run reads.
+    """
+
+    def program() -> int:
+        loop = asyncio.new_event_loop()
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        return loop.run_until_complete(asyncio.sleep(0, result=42))
+
+    assert await in_thread(program) == 42
+
+
+@scenario(
+    id="S02",
+    title="loop.stop() inside run_until_complete() makes it fail",
+    source="https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.stop",
+    present=("python_version >= '3.6'",),
+)
+async def test_stop_ends_run_until_complete_quietly() -> None:
+    """Symptom: "RuntimeError: Event loop stopped before Future completed."
+
+    Cause: stop() belongs to run_forever(); run_until_complete() promises a result.
+    Fix: end run_until_complete() by setting the future that it waits for.
+    """
+
+    async def main() -> None:
+        asyncio.get_event_loop().stop()
+        await asyncio.sleep(1)
+
+    def program() -> None:
+        loop = asyncio.new_event_loop()
+        task = loop.create_task(main())
+        try:
+            loop.run_until_complete(task)
+        finally:
+            task.cancel()
+
+    await in_thread(program)
+
+
+@scenario(
+    id="S03",
+    title="A closed loop stays the current one: 'Event loop is closed' somewhere else",
+    source="https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.close",
+    present=("python_version >= '3.6'",),
+)
+async def test_current_loop_is_usable_after_a_loop_was_closed() -> None:
+    """Symptom: one test closes its loop; the next fails with "Event loop is closed".
+
+    Cause: close() does not take the loop out of the policy.
+    Fix: set_event_loop(None), or another loop, after close().
+    """
+
+    def program() -> None:
+        asyncio.set_event_loop(asyncio.new_event_loop())
+        asyncio.get_event_loop().close()  # the first test
+        nothing = asyncio.sleep(0)
+        try:
+            asyncio.get_event_loop().run_until_complete(nothing)  # the next test
+        finally:
+            nothing.close()
+
+    await in_thread(program)
+
+
+@scenario(
+    id="S04",
+    title="stop() before run_forever() ends the next run at once",
+    source="https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.stop",
+    present=("python_version >= '3.6'",),
+)
+async def test_stop_of_an_idle_loop_does_not_end_the_next_run() -> None:
+    """Symptom: a loop that was stopped twice runs one round only the next time.
+
+    Cause: the stop flag of an idle loop waits for the next run.
+    Workaround: stop a loop only from its own callbacks, while it runs.
+    """
+    rounds = []
+
+    def program() -> None:
+        loop = asyncio.new_event_loop()
+        loop.stop()  # too late: the loop is idle already
+        loop.call_soon(loop.call_soon, rounds.append, True)
+        loop.call_soon(loop.call_soon, loop.call_soon, loop.stop)
+        loop.run_forever()
+
+    await in_thread(program)
+    assert rounds
+
+
+@scenario(
+    id="S05",
+    title="set_event_loop() inside a coroutine does not change get_event_loop()",
+    source="https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.get_event_loop",
+    present=("python_version >= '3.6'",),
+)
+async def test_loop_that_was_set_is_current_inside_a_coroutine() -> None:
+    """Symptom: code sets the process's loop as current, and get_event_loop() returns another.
+
+    Cause: inside a coroutine or callback get_event_loop() is the running loop, whatever was set.
+    Fix: pass the loop as an argument; do not steer by the current loop.
+    """
+    running, other = asyncio.get_event_loop(), asyncio.new_event_loop()
+    asyncio.set_event_loop(other)
+    current = asyncio.get_event_loop()
+    asyncio.set_event_loop(running)
+    assert current is other
+
+
+@scenario(
+    id="L23",
+    title="A refused run_forever() of another loop clears the running loop of the caller",
+    source="https://github.com/python/cpython/issues/130145",
+    present=("python_full_version >= '3.13.0' and python_full_version < '3.13.3'",),
+)
+async def test_refused_run_leaves_the_running_loop_alone() -> None:
+    """Symptom: get_running_loop() says "no running event loop" inside a running coroutine.
+
+    Cause: the clean-up of the refused run resets the running loop of the thread.
+    Fix: Python 3.13.3.
+    """
+    before = asyncio._get_running_loop()
+    try:
+        asyncio.new_event_loop().run_forever()
+    except RuntimeError:
+        pass
+    after = asyncio._get_running_loop()
+    asyncio._set_running_loop(before)
+    assert after is before
+
+
+@scenario(
+    id="L30",
+    title="asyncio.run() leaves the threads of the default executor behind",
+    source="https://github.com/python/cpython/issues/78218",
+    present=("python_version == '3.7' or python_version == '3.8'",),
+    python=">=3.7",
+)
+async def test_run_ends_the_default_executor() -> None:
+    """Symptom: a thread more after each asyncio.run(); a stuck job outlives the program's end.
+
+    Cause: asyncio.run() did not shut the default executor down.
+    Fix: Python 3.9 joins it (and then waits for a stuck job; with a time limit since 3.12).
+    """
+    used = []
+
+    async def main() -> None:
+        job = asyncio.get_event_loop().run_in_executor(None, threading.current_thread)
+        used.append(await job)
+
+    await in_thread(lambda: asyncio.run(main()))
+    assert not used[0].is_alive(), "a worker thread was left behind"
+
+
+@scenario(
+    id="L31",
+    title="A subprocess in a loop of a worker thread: no event of its end",
+    source="https://docs.python.org/3.8/library/asyncio-policy.html#process-watchers",
+    present=("python_version < '3.8'",),
+    limit=3,
+)
+async def test_loop_of_a_worker_thread_can_run_a_subprocess() -> None:
+    """Symptom: "Cannot add child handler, the child watcher does not have a loop attached".
+
+    Cause: up to 3.7 the child watcher lives in the main thread's loop.
+    Fix: Python 3.8 (ThreadedChildWatcher).
+    """
+    import sys
+
+    async def main() -> int:
+        process = await asyncio.create_subprocess_exec(sys.executable, "-S", "-c", "")
+        return await process.wait()
+
+    def worker() -> int:
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        return loop.run_until_complete(main())
+
+    asyncio.set_event_loop(None)
+    assert await in_thread(worker) == 0

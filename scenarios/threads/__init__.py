@@ -1,0 +1,1 @@
+"""Several threads and one loop: who wakes whom, who waits for whom."""

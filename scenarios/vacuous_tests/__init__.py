@@ -1,0 +1,1 @@
+"""Tests that pass without ever having run."""
