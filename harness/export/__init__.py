@@ -49,7 +49,11 @@ if __name__ == "__main__":
         faulthandler.dump_traceback()
         for _thing in gc.get_objects():
             if hasattr(type(_thing), "print_stack") and not _thing.done():
-                _thing.print_stack()
+                print(f"\\n{{_thing}}:", file=sys.stderr)
+                _inner = _thing._coro
+                while getattr(_inner, "cr_frame", None):
+                    traceback.print_stack(_inner.cr_frame, limit=1)
+                    _inner = _inner.cr_await
         print(f"hang: {{_test.__name__}} did not return", file=sys.stderr, flush=True)
         os._exit(1)
 

@@ -199,12 +199,32 @@ class Module:
         return [statement for statement in self._tree.body if statement in chosen]
 
     def imports(self) -> list[ast.Import | ast.ImportFrom]:
-        """Return the plain imports that are needed, cut down to the names that are."""
-        return [
-            _cut(statement, [a for a in statement.names if alias_name(a) in self.names])
-            for statement in self.needed
-            if isinstance(statement, (ast.Import, ast.ImportFrom))
-        ]
+        """Return the plain imports that are needed, cut down to what is used of them."""
+        plain = [s for s in self.needed if isinstance(s, (ast.Import, ast.ImportFrom))]
+        # A submodule that nothing spells out is left away where its parent is imported by itself.
+        used = self._dotted()
+        parents = {a.name for s in plain for a in s.names if "." not in a.name}
+        found: list[ast.Import | ast.ImportFrom] = []
+        for statement in plain:
+            names = [a for a in statement.names if alias_name(a) in self.names]
+            if isinstance(statement, ast.Import):
+                names = [
+                    a
+                    for a in names
+                    if a.asname or a.name in parents | used or alias_name(a) not in parents
+                ]
+            if names:
+                found.append(_cut(statement, names))
+        return found
+
+    def _dotted(self) -> set[str]:
+        """Return every ``a.b`` that the scenario's code spells out."""
+        return {
+            ast.unparse(node)
+            for statement in [*self.needed, self.test]
+            for node in ast.walk(statement)
+            if isinstance(node, ast.Attribute)
+        }
 
     def _check_known(self, name: str, by: str) -> None:
         if "*" in self._bindings:

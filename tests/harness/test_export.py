@@ -1,0 +1,396 @@
+"""One function, every use: the script that is handed upstream is the scenario that was judged."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from packaging.specifiers import SpecifierSet
+
+from harness import catalogue, isolation
+from harness.errors import HarnessError
+from harness.export import export, oldest_python
+from harness.outcome import EXIT_BUG, EXIT_CANNOT_RUN, EXIT_HEALTHY, Outcome
+from harness.scenario import Scenario
+
+ROOT = Path(__file__).parents[2]
+LIBRARY = catalogue.load(folder=ROOT / "scenarios")
+NEEDS = "import asyncio\n\nfrom harness.scenario import scenario\n"
+RECORD = 'id="S1", title="It breaks", source="https://example.org/1"'
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Write a module that holds one scenario, and return its record."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(body: str, *, record: str = "", before: str = "", signature: str = "test_it()"):
+        text = (
+            f"{NEEDS}{textwrap.dedent(before)}\n\n@scenario({RECORD}{record})\n"
+            f"async def {signature}:\n{textwrap.indent(textwrap.dedent(body), '    ')}"
+        )
+        count = len(list(tmp_path.glob("test_*.py")))
+        file = tmp_path / f"test_{count}.py"
+        file.write_text(text)
+        (found,) = catalogue.load([str(file)])
+        return found
+
+    return make
+
+
+def run(text: str, *options: str, **environment: str) -> tuple[int, str, str]:
+    """Run a script in a process that has nothing of the project; return status and output."""
+    plain = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "AMQP_URL")}
+    done = subprocess.run(
+        [sys.executable, *options, "-"],
+        check=False,
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd="/",
+        env={**plain, **environment},
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def last_line(text: str) -> str:
+    return text.rstrip("\n").rpartition("\n")[2]
+
+
+# What it says
+
+
+def test_healthy_script_exits_with_0(write):
+    status, output, errors = run(export(write("print('seen')\n")))
+    assert (status, output, last_line(errors)) == (EXIT_HEALTHY, "seen\n", "healthy")
+
+
+def test_bug_is_named_with_the_line_that_failed(write, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(export(write("seen = 1\nassert seen == 2\n")))
+    done = subprocess.run(
+        [sys.executable, script], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == EXIT_BUG
+    number = script.read_text().splitlines().index("    assert seen == 2") + 1
+    assert last_line(done.stderr) == f"bug: AssertionError: assert seen == 2 (line {number})"
+
+
+def test_message_of_an_exception_stays_on_one_line(write):
+    status, _, errors = run(export(write("raise ValueError('one\\ntwo')\n")))
+    assert status == EXIT_BUG
+    assert re.fullmatch(r"bug: ValueError: one two \(line \d+\)", last_line(errors))
+    assert "Traceback" in errors
+
+
+def test_exit_of_the_body_is_a_bug_and_not_a_pass(write):
+    status, _, errors = run(export(write("raise SystemExit(0)\n")))
+    assert (status, last_line(errors).partition(" (")[0]) == (EXIT_BUG, "bug: SystemExit: 0")
+
+
+def test_skip_means_cannot_run(write):
+    record = write("raise unittest.SkipTest('not here')\n", before="import unittest\n")
+    status, _, errors = run(export(record))
+    assert (status, last_line(errors)) == (EXIT_CANNOT_RUN, "cannot run: not here")
+
+
+@pytest.mark.parametrize("where", ["body", "module"])
+def test_library_that_is_not_there_means_cannot_run(write, where):
+    statement = "import no_such_library\n"
+    if where == "body":
+        text = export(write(statement))
+    else:
+        # A module that imports it at its top cannot be imported here, so it is there for a moment.
+        Path("no_such_library.py").touch()
+        sys.path.insert(0, os.getcwd())
+        try:
+            text = export(write("assert no_such_library\n", before=statement))
+        finally:
+            sys.path.remove(os.getcwd())
+            sys.modules.pop("no_such_library", None)
+    status, _, errors = run(text)
+    assert status == EXIT_CANNOT_RUN
+    assert last_line(errors) == "cannot run: No module named 'no_such_library'"
+
+
+def test_wrong_python_means_cannot_run(write):
+    text = export(write("pass\n", record=', python=">=3.99"'))
+    status, _, errors = run(text)
+    assert status == EXIT_CANNOT_RUN
+    assert last_line(errors) == "cannot run: needs Python >=3.99 without -O"
+
+
+def test_stripped_assertions_mean_cannot_run(write):
+    status, _, errors = run(export(write("assert False\n")), "-O")
+    assert (status, last_line(errors)) == (
+        EXIT_CANNOT_RUN,
+        "cannot run: needs assertions, so no -O",
+    )
+
+
+def test_hang_shows_the_stacks_of_tasks_and_threads(write):
+    record = write(
+        """\
+        thread = threading.Thread(target=threading.Event().wait, daemon=True)
+        thread.start()
+        await never()
+        """,
+        before="import threading\n\n\nasync def never():\n    await asyncio.Event().wait()\n",
+        record=", limit=0.5",
+    )
+    status, _, errors = run(export(record))
+    assert (status, last_line(errors)) == (EXIT_BUG, "hang: test_it did not return")
+    task = errors.partition("\n<Task pending")[2].splitlines()
+    assert [line.partition(", in ")[2] for line in task if ", in " in line] == [
+        "test_it",
+        "never",
+        "wait",
+    ]
+    assert len(re.findall("[Tt]hread 0x", errors)) == 2
+
+
+def test_spin_is_a_hang_too(write):
+    record = write("while True:\n    pass\n", record=", limit=0.5")
+    status, _, errors = run(export(record))
+    assert (status, last_line(errors)) == (EXIT_BUG, "hang: test_it did not return")
+
+
+def test_thread_that_never_ends_does_not_keep_the_script(write):
+    record = write(
+        "threading.Thread(target=threading.Event().wait).start()\n", before="import threading\n"
+    )
+    assert run(export(record))[0] == EXIT_HEALTHY
+
+
+def test_broker_url_comes_from_the_environment(write):
+    text = export(write("print(amqp_url)\n", signature="test_it(amqp_url)"))
+    status, _, errors = run(text)
+    assert status == EXIT_CANNOT_RUN
+    assert last_line(errors) == "cannot run: needs AMQP_URL, the URL of a RabbitMQ"
+    assert run(text, AMQP_URL="amqp://here")[:2] == (EXIT_HEALTHY, "amqp://here\n")
+
+
+def test_prepare_runs_before_the_loop_exists(write):
+    before = """\
+        SEEN = []
+
+
+        def look():
+            SEEN.append(asyncio._get_running_loop())
+        """
+    record = write("assert SEEN == [None]\n", before=before, record=", prepare=look")
+    assert run(export(record))[0] == EXIT_HEALTHY
+    record = write(
+        "assert SEEN == [1]\n", before="SEEN = []\n", record=", prepare=lambda: SEEN.append(1)"
+    )
+    assert run(export(record))[0] == EXIT_HEALTHY
+
+
+# What it holds
+
+
+def test_header_pins_the_release_that_was_asked_for(write):
+    record = write("import nest_asyncio\n", record=', library="nest-asyncio", python=">=3.7"')
+    header = export(record, "1.5.1").splitlines()[:4]
+    assert header == [
+        "# /// script",
+        '# requires-python = ">=3.7"',
+        '# dependencies = ["nest-asyncio==1.5.1"]',
+        "# ///",
+    ]
+
+
+def test_header_pins_a_release_that_the_record_shows_with_the_bug(write):
+    record = write("pass\n", record=', present=("nest-asyncio<1.4",), shown_in=("1.3.3", "1.4.0")')
+    assert '"nest-asyncio==1.3.3"' in export(record)
+
+
+def test_docstring_tells_symptom_and_source(write):
+    record = write("pass\n")
+    doc = ast.get_docstring(ast.parse(export(record)))
+    assert doc is not None
+    assert "S1: It breaks" in doc
+    assert "https://example.org/1" in doc
+
+
+def test_title_cannot_end_the_docstring(tmp_path):
+    title = 'a """ and a \\ in it'
+    file = tmp_path / "test_title.py"
+    file.write_text(
+        f"{NEEDS}\n\n@scenario(id='S1', title={title!r}, source='x')\n"
+        "async def test_it():\n    pass\n"
+    )
+    (record,) = catalogue.load([str(file)])
+    text = export(record)
+    assert title in (ast.get_docstring(ast.parse(text)) or "")
+    assert run(text)[0] == EXIT_HEALTHY
+
+
+def test_what_the_scenario_uses_comes_along_and_nothing_else(write):
+    before = """\
+        import concurrent.futures
+        import json, queue
+        from collections import deque, OrderedDict as Ordered
+
+        # How many there are.
+        COUNT = 3
+        TABLE = {}
+        TABLE["one"] = COUNT
+        UNUSED = queue
+
+
+        def other():
+            return queue
+
+
+        @staticmethod
+        def helper(number=COUNT):
+            # A comment stays.
+            return deque([number])
+
+
+        class Thing(Ordered):
+            size = COUNT
+            double = size * 2
+        """
+    record = write("assert helper() and Thing and TABLE and json\n", before=before)
+    text = export(record)
+    for kept in (
+        "# How many there are.\nCOUNT = 3\n",
+        "# A comment stays.",
+        'TABLE["one"] = COUNT',
+    ):
+        assert kept in text
+    assert "from collections import deque, OrderedDict as Ordered\n" in text
+    assert "import json\n" in text
+    for left in ("UNUSED", "other", "queue", "concurrent", "harness"):
+        assert left not in text.replace("harness.scenario", "")
+
+
+def test_optional_import_comes_along_whole(write):
+    before = "try:\n    import tomllib\nexcept ImportError:\n    tomllib = None\n"
+    text = export(write("print(tomllib)\n", before=before))
+    assert before in text
+    assert run(text)[0] == EXIT_HEALTHY
+
+
+@pytest.mark.parametrize(
+    ("body", "options", "named"),
+    [
+        (
+            "helper()\n",
+            {"before": "from harness.outcome import judge as helper\n"},
+            "harness.outcome",
+        ),
+        ("from harness import outcome\n", {}, "harness"),
+        ("pass\n", {"signature": "test_it(broker)"}, "'broker'"),
+        ("no_such_name()\n", {}, "no_such_name"),
+        ("print(__file__)\n", {}, "__file__"),
+        ("sleep()\n", {"before": "from time import *\n"}, "from time import *"),
+        ("signal()\n", {"before": "from time import sleep as signal\n"}, "signal"),
+        ("(x := 1)\n", {}, "3.6"),
+        ("pass\n", {"signature": "test_it() -> list[int]"}, "list[int]"),
+        ("pass\n", {"record": ', library="nest-asyncio"', "release": "x.y"}, "'x.y'"),
+        ("pass\n", {"release": "1.0"}, "'1.0'"),
+    ],
+)
+def test_what_cannot_come_along_is_named(write, body, options, named):
+    release = options.pop("release", None)
+    record = write(body, **options)
+    with pytest.raises(HarnessError, match=re.escape(named)) as caught:
+        export(record, release)
+    assert "S1" in str(caught.value)
+
+
+def test_closure_is_named(tmp_path):
+    file = tmp_path / "test_closure.py"
+    file.write_text(
+        f"{NEEDS}\n\ndef make(value):\n    @scenario({RECORD})\n    async def test_it():\n"
+        "        assert value\n    return test_it\n\n\ntest_it = make(1)\n"
+    )
+    (record,) = catalogue.load([str(file)])
+    with pytest.raises(HarnessError, match="closes over value"):
+        export(record)
+
+
+def test_lazy_annotations_stay_lazy_where_python_knows_them(tmp_path):
+    file = tmp_path / "test_lazy.py"
+    file.write_text(
+        f"from __future__ import annotations\n\n{NEEDS}\n\n@scenario({RECORD}, python='>=3.7')\n"
+        "async def test_it() -> list[int] | None:\n    pass\n"
+    )
+    (record,) = catalogue.load([str(file)])
+    assert "from __future__ import annotations\n" in export(record)
+
+
+@pytest.mark.parametrize(
+    ("claimed", "oldest"),
+    [(">=3.6", "3.6"), (">=3.12.1", "3.12"), (">3.7,<3.9", "3.7"), ("", "3.6")],
+)
+def test_oldest_python_is_the_first_minor_that_the_record_admits(claimed, oldest):
+    assert str(oldest_python(SpecifierSet(claimed))) == oldest
+
+
+@pytest.mark.parametrize(
+    "claimed",
+    [">=3.7", ">3.8.2", "<3.12", "<=3.9", "==3.10.*", "!=3.10.*", "~=3.8", ">=3.8,!=3.9.1"],
+)
+def test_version_check_of_the_script_agrees_with_the_record(write, claimed):
+    text = export(write("pass\n", record=f", python={claimed!r}"))
+    (condition,) = re.findall(r"if not __debug__(?: or (.*))?:", text)
+    for minor in range(6, 15):
+        for micro in range(4):
+            version = type("sys", (), {"version_info": (3, minor, micro)})
+            excluded = eval(condition, {"sys": version})
+            expected = SpecifierSet(claimed).contains(f"3.{minor}.{micro}")
+            assert excluded is not expected, (minor, micro)
+
+
+# Every scenario of the library
+
+
+def _body(record: Scenario) -> str:
+    path = Path(record.function.__code__.co_filename)
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    for node in ast.parse("".join(lines)).body:
+        if isinstance(node, ast.AsyncFunctionDef) and node.name == record.function.__name__:
+            return "".join(lines[node.lineno - 1 : node.end_lineno])
+    raise AssertionError(record.id)
+
+
+@pytest.mark.parametrize("record", LIBRARY, ids=lambda record: record.id)
+def test_script_holds_the_statements_of_the_scenario_unchanged(record):
+    text = export(record)
+    assert _body(record) in text
+    assert re.search(r"^\s*(from|import) (harness|scenarios|pytest)\b", text, re.MULTILINE) is None
+    assert export(record) == text
+
+
+@pytest.mark.parametrize("record", LIBRARY, ids=lambda record: record.id)
+def test_script_adds_at_most_60_lines_to_the_code_of_its_module(record):
+    text = export(record)
+    module = Path(record.function.__code__.co_filename).read_text(encoding="utf-8")
+    own = set(module.splitlines()) - {""}
+    added = [line for line in text.splitlines() if line not in own]
+    assert len(added) <= 60
+
+
+@pytest.mark.parametrize("record", LIBRARY, ids=lambda record: record.id)
+def test_script_and_function_agree(record):
+    """With the releases that are installed here; the matrix compares every other cell."""
+    if "amqp_url" in record.function.__code__.co_varnames[: record.function.__code__.co_argcount]:
+        pytest.skip("needs a broker; pytest scenarios/ runs it")
+    seen = isolation.observe(record)
+    status, _, errors = run(export(record))
+    if not record.python.contains("{}.{}.{}".format(*sys.version_info), prereleases=True):
+        assert status == EXIT_CANNOT_RUN
+    elif seen.outcome in (Outcome.NOT_APPLICABLE, Outcome.BROKEN):
+        assert status == EXIT_CANNOT_RUN, errors
+    else:
+        assert status == (EXIT_BUG if seen.outcome.is_bug else EXIT_HEALTHY), errors
+        assert last_line(errors).startswith("hang:") is (seen.outcome is Outcome.HANG), errors
