@@ -8,6 +8,7 @@ crash, a runaway and what the child leaves behind come back as plain data, never
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures.thread
 import contextlib
 import ctypes
 import faulthandler
@@ -30,7 +31,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from harness.errors import HarnessError
-from harness.outcome import Observation, Outcome
+from harness.outcome import (
+    EXIT_BUG,
+    EXIT_CANNOT_RUN,
+    EXIT_HEALTHY,
+    Observation,
+    Outcome,
+)
 from harness.scenario import AsyncTest, Scenario
 
 #: What one run may print before it is ended, in bytes; more is a runaway, not evidence.
@@ -45,6 +52,8 @@ _DUMP_END = "-- end of stacks --\n"
 _PR_SET_CHILD_SUBREAPER = 36
 _FRAME = re.compile(r'^  File "(.*)", line (\d+),? in (.*)$', re.MULTILINE)
 _DONE = "done"
+#: Seconds that an interpreter may take to start, on a busy machine.
+_SCRIPT_START = 10.0
 #: Seconds from the end of the body to the end of the process.
 _EXIT_LIMIT = 5.0
 
@@ -78,7 +87,7 @@ class ChildRun:
     :param phase: the phase that it was in last
     :param hung: whether the phase ran over its limit
     :param runaway: whether it was ended because it printed too much
-    :param stacks: the stacks of its tasks and threads, taken when it hung
+    :param stacks: the stacks of its threads, and of its tasks too if it hung rather than crashed
     :param leftovers: the processes that it left behind; they have been killed
     :param seconds: wall-clock time, in seconds
     """
@@ -179,6 +188,7 @@ def _child(body: Callable[[Channel], object], channel: Channel, stacks: int) -> 
         signal.signal(_DUMP_SIGNAL, lambda *_: _write_tasks(stacks))
         # faulthandler speaks first, in C, so a thread that never runs Python again is still seen.
         faulthandler.register(_DUMP_SIGNAL, file=stacks, all_threads=True, chain=True)
+        faulthandler.enable(file=stacks, all_threads=True)
         body(channel)
         channel.begin(_DONE, _EXIT_LIMIT)
         status = 0
@@ -221,6 +231,7 @@ class _Watch:
             if ended:
                 self._receive(0)
                 self._run.status = os.waitstatus_to_exitcode(status)
+                self._run.stacks = self._stacks_so_far()
                 return self._run
             if _regular_output_size() - self._printed > OUTPUT_LIMIT:
                 self._run.runaway = True
@@ -260,11 +271,14 @@ class _Watch:
             os.kill(self._pid, _DUMP_SIGNAL)
         until = time.monotonic() + STACKS_GRACE
         while True:
-            size = os.fstat(self._stacks).st_size
-            text = os.pread(self._stacks, size, 0).decode(errors="replace")
+            text = self._stacks_so_far()
             if text.endswith(_DUMP_END) or time.monotonic() > until:
-                return _without_runner(text.removesuffix(_DUMP_END))
+                return text.removesuffix(_DUMP_END)
             time.sleep(_POLL)
+
+    def _stacks_so_far(self) -> str:
+        size = os.fstat(self._stacks).st_size
+        return _without_runner(os.pread(self._stacks, size, 0).decode(errors="replace"))
 
 
 def _regular_output_size() -> int:
@@ -346,6 +360,9 @@ def _write_tasks(fd: int) -> None:
         with contextlib.suppress(Exception):
             for task in asyncio.all_tasks(loop):
                 lines.append(f"\nTask {task.get_name()} of {loop!r}:\n")
+                if getattr(task.get_coro(), "cr_running", False):
+                    lines.append("  (it is the one that runs: see its thread)\n")
+                    continue
                 for frame in task.get_stack():
                     lines += traceback.format_stack(frame, limit=1)
     os.write(fd, ("".join(lines) + "\n" + _DUMP_END).encode(errors="replace"))
@@ -361,14 +378,17 @@ def _without_runner(stacks: str) -> str:
         below = below or f'"{__file__}"' in line
         if not below:
             kept.append(line)
-    return "\n".join(kept).strip() + "\n"
+    return "".join(f"{line}\n" for line in kept).lstrip()
 
 
 def _where_it_waits(stacks: str) -> str:
-    """Find the innermost frame of a task, else of a thread, that is not the standard library's."""
-    threads, found, tasks = stacks.partition("\nTask ")
-    frames = _own_frames(tasks)[-1:] if found else []
-    return (frames or _own_frames(threads) or [""])[0]
+    """Find the innermost frame that is not the standard library's: of the thread that got the
+    signal, else of a task, else of another thread.
+    """
+    threads, _, tasks = stacks.partition("\nTask ")
+    others, _, current = threads.partition("Current thread ")
+    frames = _own_frames(current)[:1] or _own_frames(tasks)[-1:] or _own_frames(others)
+    return frames[0] if frames else ""
 
 
 def _own_frames(text: str) -> list[str]:
@@ -420,7 +440,12 @@ def classify(error: BaseException | None, function: AsyncTest) -> Outcome:
 
 def left_threads() -> str:
     """Name the threads that a body left running, for a message; empty if there are none."""
-    names = [t.name for t in threading.enumerate() if t is not threading.main_thread()]
+    idle = getattr(concurrent.futures.thread, "_threads_queues", ())  # workers of an executor
+    names = [
+        thread.name
+        for thread in threading.enumerate()
+        if thread is not threading.main_thread() and thread not in idle
+    ]
     return f"left thread {', '.join(names)} running" if names else ""
 
 
@@ -489,6 +514,47 @@ def observe(
         output = kept()
     seen = run.failure(record.limit) or Observation.from_json(run.messages[0])
     return finish(seen, run, output)
+
+
+def observe_script(script: str, *, limit: float, environment: Mapping[str, str]) -> Observation:
+    """Run an exported script in an interpreter of its own and say what it showed.
+
+    :param script: text of the script; its exit status and the last line that it prints tell
+    :param limit: seconds before it is a hang; the script's own watchdog speaks first
+    :param environment: variables to set besides those of this process
+    :raises HarnessError: where processes cannot be forked
+    """
+    with tempfile.TemporaryDirectory(prefix="harness-script-") as directory:
+        path = Path(directory, "scenario.py")
+        path.write_text(script, encoding="utf-8")
+        variables = {**os.environ, **environment}
+
+        def body(channel: Channel) -> None:
+            channel.begin("call", limit + _SCRIPT_START)
+            os.chdir(directory)
+            os.execve(sys.executable, [sys.executable, str(path)], variables)
+
+        with captured() as kept:
+            run = run_in_child(body, limit=limit)
+            output = kept()
+    if run.hung or run.runaway or run.status < 0:
+        seen = run.failure(limit) or Observation(Outcome.CRASH)
+    else:
+        seen = _told_by_script(run.status, output)
+    return finish(seen, run, output)
+
+
+def _told_by_script(status: int, output: str) -> Observation:
+    last = (output.strip().splitlines() or [""])[-1]
+    if status == EXIT_HEALTHY:
+        return Observation(Outcome.HEALTHY)
+    if status == EXIT_CANNOT_RUN:
+        return Observation(Outcome.NOT_APPLICABLE, last.removeprefix("cannot run: "))
+    if status == EXIT_BUG and last.startswith("hang: "):
+        return Observation(Outcome.HANG, last.removeprefix("hang: "))
+    if status == EXIT_BUG and last.startswith("bug: "):
+        return Observation(Outcome.BUG, last.removeprefix("bug: "))
+    return Observation(Outcome.CRASH, f"the script ended with status {status} and no verdict")
 
 
 def finish(seen: Observation, run: ChildRun, output: str) -> Observation:

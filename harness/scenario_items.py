@@ -10,7 +10,7 @@ import importlib.util
 import platform
 import shlex
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,8 @@ from packaging.utils import canonicalize_name
 from harness import isolation
 from harness.broker.fixtures import FIXTURES, SOURCE
 from harness.errors import HarnessError
+from harness.export import export
+from harness.matrix import releases
 from harness.outcome import Observation, Outcome, Verdict, judge
 from harness.pytest_plugin import flag, setting
 from harness.report import markdown, terminal
@@ -98,8 +100,21 @@ def _as_plain_function(record: Scenario) -> Callable[..., None]:
     return run
 
 
-def run_in_release(record: Scenario, release: str, arguments: dict[str, Any]) -> Observation:
-    raise NotImplementedError
+def run_in_release(record: Scenario, release: str, arguments: Mapping[str, Any]) -> Observation:
+    """Run the exported script of a scenario against one release of its library.
+
+    :param arguments: what the body is called with
+    :raises HarnessError: if the release cannot be had, or the scenario cannot be exported
+    """
+    if record.library is None:
+        raise HarnessError(f"scenario {record.id!r} is about Python itself and has no releases")
+    site = releases.fetch(record.library, release)
+    environment = {
+        "PYTHONPATH": str(site),
+        **{name.upper(): str(value) for name, value in arguments.items()},
+    }
+    script = export(record, release)
+    return isolation.observe_script(script, limit=record.limit, environment=environment)
 
 
 class Session:
