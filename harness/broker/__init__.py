@@ -8,7 +8,7 @@ if that is killed.
 
 from harness.broker.base import Broker, Fault, Provider, Unavailable
 from harness.broker.run import Run, begin_run, finish_run
-from harness.broker.selection import SETTINGS, choose, why_not
+from harness.broker.selection import SETTINGS, check_setting, choose, why_not
 
 __all__ = [
     "SETTINGS",
@@ -18,6 +18,7 @@ __all__ = [
     "Run",
     "Unavailable",
     "begin_run",
+    "check_setting",
     "choose",
     "finish_run",
     "why_not",

@@ -107,17 +107,16 @@ class Broker:
         for name in self.management.vhosts(self.prefix):
             self.management.drop_vhost(name)
 
-    def close_connections(self, url: str) -> int:
+    def close_connections(self, url: str) -> None:
         """Have the server close every connection that is open in a vhost of this run.
 
-        :return: how many were closed. A connection that was opened within the last seconds may
-            not be known to the broker's statistics yet, and stays
+        A broker that is not ours knows its connections by its statistics: there, one that was
+        opened within the last five seconds or so may stay open.
+
         :raises HarnessError: for a vhost that this run did not make
         """
-        names = self.management.connections(self._own(url))
-        for name in names:
+        for name in self.management.connections(self._own(url)):
             self.management.close_connection(name)
-        return len(names)
 
     def inflict(self, fault: Fault) -> None:
         """Break the broker, for every user of it, until :meth:`heal`.
@@ -157,6 +156,41 @@ class Broker:
                 "so it is left alone; pass a URL that new_vhost() returned"
             )
         return name
+
+
+class OwnBroker(Broker, ABC):
+    """A broker that the harness has started itself, and may break."""
+
+    @abstractmethod
+    def control(self, *arguments: str) -> str:
+        """Run ``rabbitmqctl`` on it and return what it printed; takes about a second."""
+
+    def close_connections(self, url: str) -> None:
+        self.control("close_all_connections", "--vhost", self._own(url), "closed by a test")
+
+    def inflict(self, fault: Fault) -> None:
+        if fault not in self.faults:
+            raise self._cannot(fault)
+        if fault is Fault.MEMORY_ALARM:
+            self.control("set_vm_memory_high_watermark", "0.0000001")
+        else:
+            self._break(fault)
+
+    def heal(self, fault: Fault) -> None:
+        if fault not in self.faults:
+            raise self._cannot(fault)
+        if fault is Fault.MEMORY_ALARM:
+            self.control("set_vm_memory_high_watermark", "0.4")
+        else:
+            self._mend(fault)
+
+    @abstractmethod
+    def _break(self, fault: Fault) -> None:
+        """Inflict a fault other than the memory alarm."""
+
+    @abstractmethod
+    def _mend(self, fault: Fault) -> None:
+        """Undo it, and wait until the broker is ready."""
 
 
 class Provider(ABC):

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from harness.broker import image as images
 from harness.broker.address import Address
-from harness.broker.base import Broker, Fault, Provider, Unavailable
+from harness.broker.base import Fault, OwnBroker, Provider, Unavailable
 from harness.broker.handshake import NotReady, wait_ready
 from harness.broker.keeping import Keeper
 from harness.broker.management import Management
@@ -117,7 +117,7 @@ def sweep(client: DockerClient) -> None:
                     container.remove(force=True, v=True)
 
 
-class DockerBroker(Broker):
+class DockerBroker(OwnBroker):
     """A container that publishes AMQP and the management API on fixed loopback ports."""
 
     name = "docker"
@@ -128,7 +128,6 @@ class DockerBroker(Broker):
         self.container: str = record["container"]
 
     def control(self, *arguments: str) -> str:
-        """Run ``rabbitmqctl`` in the container and return what it printed (about a second)."""
         with self._opened() as (_, container):
             status, output = container.exec_run(["rabbitmqctl", *arguments])
         text = cast("bytes", output).decode(errors="replace")
@@ -136,10 +135,7 @@ class DockerBroker(Broker):
             raise HarnessError(f"rabbitmqctl {arguments[0]} failed: {text.strip()[-500:]}")
         return text
 
-    def inflict(self, fault: Fault) -> None:
-        if fault is Fault.MEMORY_ALARM:
-            self.control("set_vm_memory_high_watermark", "0.0000001")
-            return
+    def _break(self, fault: Fault) -> None:
         with self._opened() as (client, container):
             if fault is Fault.PAUSE:
                 container.pause()
@@ -151,10 +147,7 @@ class DockerBroker(Broker):
                 for network in self._networks(container):
                     client.networks.get(network).disconnect(container)
 
-    def heal(self, fault: Fault) -> None:
-        if fault is Fault.MEMORY_ALARM:
-            self.control("set_vm_memory_high_watermark", "0.4")
-            return
+    def _mend(self, fault: Fault) -> None:
         with self._opened() as (client, container):
             if fault is Fault.PAUSE:
                 container.unpause()

@@ -1,6 +1,6 @@
-"""The pytest fixtures that need a broker.
+"""The pytest fixtures that need a broker; a plugin of its own, which the harness plugin registers.
 
-The plugin puts a :class:`BrokerSource` into the configuration's stash under :data:`SOURCE`; the
+The :class:`BrokerSource` of a run lies in the configuration's stash under :data:`SOURCE`; the
 broker starts with the first test that asks for it.
 """
 
@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from harness.broker import Broker, Provider, Unavailable, begin_run, choose, finish_run, why_not
+from harness.broker import (
+    Broker,
+    Provider,
+    Unavailable,
+    begin_run,
+    check_setting,
+    choose,
+    finish_run,
+    why_not,
+)
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -31,7 +40,9 @@ class BrokerSource:
 
     :param setting: see :func:`harness.broker.choose`
     :param image: image for Docker
+    :param required: whether a test fails, instead of being skipped, where there is no broker
     :param say: told what takes long
+    :raises HarnessError: if the setting can be seen to be wrong without asking anybody
     """
 
     def __init__(
@@ -39,15 +50,19 @@ class BrokerSource:
         setting: str,
         *,
         image: str | None = None,
+        required: bool = False,
         say: Callable[[str], None] | None = None,
     ) -> None:
+        check_setting(setting)
         begin_run()
         self._setting = setting
         self._image = image
+        self._required = required
         self._say = say
         self._provider: Provider | None = None
         self._broker: Broker | None = None
         self._reason: str | None = None
+        self._error: HarnessError | None = None
 
     @property
     def reason(self) -> str | None:
@@ -61,13 +76,16 @@ class BrokerSource:
 
         :raises HarnessError: if the setting is wrong, or names a broker that cannot be had
         """
+        if self._error is not None:
+            raise self._error  # one test has waited for it in vain; the others need not
         if self._broker is None and self._reason is None:
             try:
                 self._provider = choose(self._setting, image=self._image, say=self._say)
                 self._broker = None if self._provider is None else self._provider.start()
                 self._reason = None if self._broker is not None else why_not()
-            except Unavailable as error:
-                if self._setting != "auto":
+            except HarnessError as error:
+                if self._setting != "auto" or not isinstance(error, Unavailable):
+                    self._error = error
                     raise
                 self._reason = str(error)
         return self._broker
@@ -96,32 +114,57 @@ class BrokerSource:
         finish_run()
         self._broker = None
 
+    def missing(self) -> NoReturn:
+        """End a test that needs a broker, where there is none."""
+        reason = self._reason or why_not()
+        if self._required:
+            pytest.fail(f"a broker is required: {reason}", pytrace=False)
+        pytest.skip(reason)
+
 
 SOURCE = pytest.StashKey[BrokerSource]()
 
 
-def _source(request: pytest.FixtureRequest) -> BrokerSource:
-    source = request.config.stash.get(SOURCE, None)
-    if source is None:
-        raise HarnessError("the harness plugin is not active; run without -p no:harness")
-    return source
+def pytest_configure(config: pytest.Config) -> None:
+    from harness.pytest_plugin import flag, setting
+
+    try:
+        config.stash[SOURCE] = BrokerSource(
+            setting(config, "broker"),
+            image=setting(config, "image") or None,
+            required=flag(config, "require-broker"),
+        )
+    except HarnessError as error:
+        raise pytest.UsageError(f"--harness-broker: {error}") from None
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    source = config.stash.get(SOURCE, None)
+    if source is not None:
+        source.finish()
+
+
+def _had(request: pytest.FixtureRequest, get: Callable[[BrokerSource], Broker | None]) -> Broker:
+    source = request.config.stash[SOURCE]
+    try:
+        found = get(source)
+    except HarnessError as error:
+        pytest.fail(str(error), pytrace=False)
+    if found is None:
+        source.missing()
+    return found
 
 
 @pytest.fixture
 def broker(request: pytest.FixtureRequest) -> Broker:
     """The running RabbitMQ of this run, shared by its tests; skips where there is none."""
-    found = _source(request).prepare()
-    if found is None:
-        pytest.skip(_source(request).reason or why_not())
-    return found
+    return _had(request, BrokerSource.prepare)
 
 
 @pytest.fixture
 def private_broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
     """A RabbitMQ that no other test uses, to be paused, killed or cut off; starts in seconds."""
-    found = _source(request).private()
-    if found is None:
-        pytest.skip(_source(request).reason or why_not())
+    found = _had(request, BrokerSource.private)
     try:
         yield found
     finally:

@@ -90,7 +90,7 @@ def _has(client: DockerClient, name: str) -> bool:
 
 
 def _pull(client: DockerClient, name: str, say: Callable[[str], None]) -> str | None:
-    """Pull an image; return why that failed, or None. Silence ends it after the client's timeout."""
+    """Pull an image; return why that failed, or None. The engine's silence ends it."""
     from docker.errors import APIError
     from docker.utils import parse_repository_tag
     from requests.exceptions import RequestException

@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.broker import installation, packages
 from harness.broker.address import Address
-from harness.broker.base import Broker, Fault, Provider, Unavailable
+from harness.broker.base import Fault, OwnBroker, Provider, Unavailable
 from harness.broker.handshake import NotReady, wait_ready
 from harness.broker.installation import Installation
 from harness.broker.keeping import Keeper
@@ -29,7 +29,7 @@ _READY_SECONDS = 60.0
 _TRIES = 3
 
 
-class LocalBroker(Broker):
+class LocalBroker(OwnBroker):
     """A private node, kept by a keeper process."""
 
     name = "local"
@@ -40,7 +40,6 @@ class LocalBroker(Broker):
         self._record = record
 
     def control(self, *arguments: str) -> str:
-        """Run ``rabbitmqctl`` on this node and return what it printed (takes about a second)."""
         environment: dict[str, str] = self._record["environment"]
         done = subprocess.run(
             [self._record["control"], "--node", environment["RABBITMQ_NODENAME"], *arguments],
@@ -57,20 +56,10 @@ class LocalBroker(Broker):
             )
         return done.stdout
 
-    def inflict(self, fault: Fault) -> None:
-        if fault is Fault.MEMORY_ALARM:
-            self.control("set_vm_memory_high_watermark", "0.0000001")
-        elif fault in self.faults:
-            self.keeper.ask(str(fault))
-        else:
-            raise self._cannot(fault)
+    def _break(self, fault: Fault) -> None:
+        self.keeper.ask(str(fault))
 
-    def heal(self, fault: Fault) -> None:
-        if fault is Fault.MEMORY_ALARM:
-            self.control("set_vm_memory_high_watermark", "0.4")
-            return
-        if fault not in self.faults:
-            raise self._cannot(fault)
+    def _mend(self, fault: Fault) -> None:
         self.keeper.ask("resume" if fault is Fault.PAUSE else "start")
         wait_node(self.keeper, self.address, self._record)
 

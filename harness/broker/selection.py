@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+from harness.broker.address import Address
 from harness.broker.base import Broker, Provider, Unavailable
 from harness.broker.run import Run, begin_run
 from harness.errors import HarnessError
@@ -22,6 +23,20 @@ _reason = "no broker was asked for; choose one with --harness-broker=auto"
 def why_not() -> str:
     """Return why the last :func:`choose` gave None, and how to get a broker: one line."""
     return _reason
+
+
+def check_setting(setting: str) -> None:
+    """Look at a setting without asking anybody.
+
+    :raises HarnessError: if it is neither a word that :func:`choose` knows nor an amqp URL
+    """
+    if "://" in setting:
+        Address.parse(setting)
+    elif setting not in SETTINGS:
+        raise HarnessError(
+            f"unknown broker {setting!r}; choose one of {', '.join(SETTINGS)}, "
+            "or the URL of one: amqp://USER:PASSWORD@HOST:5672/"
+        )
 
 
 def choose(
@@ -47,15 +62,11 @@ def choose(
     if setting == "none":
         _reason = "the broker is switched off (none); choose one with --harness-broker=auto"
         return None
+    check_setting(setting)
     if "://" in setting:
         from harness.broker.external import UrlProvider
 
         return UrlProvider(setting, run)
-    if setting not in SETTINGS:
-        raise HarnessError(
-            f"unknown broker {setting!r}; choose one of {', '.join(SETTINGS)}, "
-            "or the URL of one: amqp://USER:PASSWORD@HOST:5672/"
-        )
     from harness.broker.docker import DockerProvider
     from harness.broker.local import LocalProvider
 
