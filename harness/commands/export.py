@@ -6,10 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from harness.catalogue import load
 from harness.errors import HarnessError
 from harness.export import export
 from harness.report.model import write_text
+from harness.selection import select
 
 HELP = "write a scenario as a stand-alone script"
 
@@ -17,7 +17,10 @@ HELP = "write a scenario as a stand-alone script"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of this command."""
     parser.add_argument(
-        "scenario", nargs="+", metavar="SCENARIO", help="id, pattern of ids, file or path::name"
+        "scenario",
+        nargs="*",
+        metavar="SCENARIO",
+        help="id, file, directory or file::name; default: all",
     )
     parser.add_argument(
         "--release", help="release of the library under test that the script's header pins"
@@ -36,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
     :raises HarnessError: for a scenario that cannot be exported
     """
-    records = load(args.scenario)
+    records = select(args.scenario)
     output: Path | None = args.output
     into_folder = output is not None and (output.is_dir() or len(records) > 1)
     if output is None and len(records) > 1:
