@@ -46,6 +46,7 @@ try:
         "build": " ".join(sys.version.split()),
         "executable": sys.executable,
         "prefix": os.path.realpath(getattr(sys, "base_prefix", sys.prefix)),
+        "platform": getattr(sys.implementation, "_multiarch", "") or platform.machine(),
         "tag": "%s-%s" % (sysconfig.get_config_var("SOABI") or sys.implementation.cache_tag,
                           sysconfig.get_platform()),
         "environment": {
@@ -76,6 +77,7 @@ class Interpreter:
     :param version: for example ``3.11.7`` or ``3.15.0a2``
     :param build: what ``sys.version`` says: version, date of the build, compiler
     :param prefix: the directory it is installed in
+    :param platform: what it was built for, for example ``x86_64-linux-gnu``
     :param tag: its ABI and platform; releases with compiled parts are kept by it
     :param environment: its PEP 508 marker environment
     """
@@ -84,6 +86,7 @@ class Interpreter:
     version: str
     build: str
     prefix: str
+    platform: str
     tag: str
     environment: Mapping[str, str] = field(compare=False, hash=False)
 
@@ -166,6 +169,7 @@ def ask(path: str) -> Interpreter | Rejected:
             version=answer["version"],
             build=answer["build"],
             prefix=answer["prefix"],
+            platform=answer["platform"],
             tag=answer["tag"],
             environment=answer["environment"],
         )

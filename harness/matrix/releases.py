@@ -143,6 +143,31 @@ def obtain(
         return _install(home, name, version, python)
 
 
+def compile_for(python: Interpreter, releases: Sequence[Release]) -> None:
+    """Compile releases for an interpreter, which no run of a cell can do: they are read-only."""
+    marks = {release: release.directory.parent / f"compiled-{python.tag}" for release in releases}
+    missing = [release for release, mark in marks.items() if not mark.exists()]
+    if not missing:
+        return
+    with locked(cache_root() / "locks" / "compile"):
+        missing = [release for release in missing if not marks[release].exists()]
+        places = [place for one in missing for place, _, _ in os.walk(one.directory)]
+        for place in places:
+            os.chmod(place, 0o755)
+        subprocess.run(
+            [python.path, "-S", "-s", "-E", "-m", "compileall", "-qq", "-i", "-"],
+            input="".join(f"{release.directory}\n" for release in missing),
+            text=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=INSTALL_LIMIT,
+            check=False,
+        )
+        for release in missing:
+            protect(release.directory)
+            marks[release].touch()
+
+
 def bytes_digest(directory: Path) -> str:
     """Return a hash of the files below a directory that an import can reach.
 

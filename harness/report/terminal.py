@@ -103,7 +103,7 @@ def listed_present(info: ScenarioInfo) -> str:
 def grid_table(grid: Grid) -> Table:
     """Draw one scenario as releases x interpreters, neighbouring rows that read the same as one."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for python in grid.pythons:
         table.add_column(python, justify="center")
     for rows, words in grid.runs():

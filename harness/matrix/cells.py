@@ -1,0 +1,221 @@
+"""Which cells a grid has: one interpreter and one release of the library under test for each."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import NormalizedName, canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from harness.errors import HarnessError
+from harness.matrix.cache import Say, say_on_stderr
+from harness.matrix.interpreters import Interpreter
+from harness.matrix.releases import released_versions
+from harness.scenario import Scenario
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One scenario in one place.
+
+    :param library: canonical name of the project on the path; None for Python alone
+    :param release: its release; None together with ``library``
+    """
+
+    record: Scenario
+    interpreter: Interpreter
+    library: str | None
+    release: str | None
+
+    @property
+    def is_claimed(self) -> bool:
+        """Whether the record says that this interpreter can run it."""
+        return self.record.python.contains(Version(self.interpreter.version), prereleases=True)
+
+    @property
+    def is_present(self) -> bool:
+        """Whether the record says that the bug is here."""
+        known = {self.library: self.release} if self.library and self.release else {}
+        return self.record.is_present(known, self.interpreter.environment)
+
+    @property
+    def command(self) -> str:
+        """What a person types to run this cell again."""
+        if self.library is not None:
+            release = f" --release {self.library}=={self.release}"
+        else:
+            release = " --release none" if self.record.library else ""
+        name = shlex.quote(self.record.id)
+        return f"harness matrix {name} --python {self.interpreter.version}{release}"
+
+
+@dataclass(frozen=True)
+class ReleaseChoice:
+    """Which releases the user asked for.
+
+    :param specifiers: canonical project name (None: whichever is under test) -> releases
+    :param newest: whether only the newest release is asked for
+    :param none: whether Python alone is asked for
+    """
+
+    specifiers: tuple[tuple[NormalizedName | None, SpecifierSet], ...] = ()
+    newest: bool = False
+    none: bool = False
+
+    @classmethod
+    def parse(cls, words: Sequence[str]) -> ReleaseChoice:
+        """Read the words of ``--release``.
+
+        :param words: each a release (``1.5.2``), a specifier (``>=1.3,<1.5``), a requirement
+            (``nest-asyncio2==1.7.4``), ``newest``, ``all`` or ``none``
+        :raises HarnessError: for a word that is none of these
+        """
+        specifiers: list[tuple[NormalizedName | None, SpecifierSet]] = []
+        for word in words:
+            if word in ("newest", "none"):
+                continue
+            try:
+                specifiers.append(_specifier(word))
+            except (InvalidRequirement, InvalidSpecifier):
+                raise HarnessError(
+                    f"--release {word!r} means nothing; write for example 1.5.2, '>=1.3,<1.5', "
+                    "nest-asyncio2==1.7.4, newest, all or none"
+                ) from None
+        return cls(tuple(specifiers), "newest" in words, "none" in words)
+
+    def choose(self, library: str, known: Sequence[Version]) -> list[Version]:
+        """Return the releases of one project that are asked for, oldest first."""
+        if not self.specifiers and not self.newest:
+            return [] if self.none else list(known)
+        wanted = {
+            version
+            for name, specifier in self.specifiers
+            if name in (None, library)
+            for version in known
+            if specifier.contains(version, prereleases=True)
+        }
+        final = [version for version in known if not version.is_prerelease] or known
+        return sorted(wanted.union(final[-1:] if self.newest else ()))
+
+    def pinned(self, library: str) -> list[Version]:
+        """Return the releases that are named one by one; they need no index."""
+        return [
+            Version(next(iter(specifier)).version)
+            for name, specifier in self.specifiers
+            if name in (None, library) and _is_pin(specifier)
+        ]
+
+    @property
+    def projects(self) -> set[str]:
+        """The projects that are asked for by name."""
+        return {name for name, _ in self.specifiers if name is not None}
+
+
+def _specifier(word: str) -> tuple[NormalizedName | None, SpecifierSet]:
+    if word == "all":
+        return None, SpecifierSet()
+    try:
+        return None, SpecifierSet(f"=={Version(word)}")
+    except InvalidVersion:
+        pass
+    try:
+        return None, SpecifierSet(word)
+    except InvalidSpecifier:
+        requirement = Requirement(word)
+        return canonicalize_name(requirement.name), requirement.specifier
+
+
+def _is_pin(specifier: SpecifierSet) -> bool:
+    parts = list(specifier)
+    return len(parts) == 1 and parts[0].operator == "==" and not parts[0].version.endswith("*")
+
+
+def libraries(record: Scenario) -> list[str]:
+    """Return the projects whose releases decide about a scenario: its own, then forks it names."""
+    named = [interval.library for interval in record.present if interval.library]
+    return list(dict.fromkeys([*([record.library] if record.library else []), *named]))
+
+
+def plan(
+    records: Iterable[Scenario],
+    interpreters: Sequence[Interpreter],
+    choice: ReleaseChoice,
+    *,
+    pre: bool = False,
+    yanked: bool = False,
+    offline: bool = False,
+    say: Say = say_on_stderr,
+) -> tuple[list[Cell], list[str]]:
+    """Lay out the grid of some scenarios.
+
+    :param choice: the releases asked for; all of them if it is empty
+    :param pre: whether pre-releases count among all releases
+    :param yanked: whether yanked releases do
+    :return: the cells, and what is asked for and cannot be had
+    :raises HarnessError: if releases are asked for that no scenario of these is about
+    """
+    records = list(records)
+    problems: list[str] = []
+    known: dict[str, list[Version]] = {}
+    about = dict.fromkeys(name for record in records for name in libraries(record))
+    for name in choice.projects - set(about):
+        raise HarnessError(
+            f"--release names {name}, and none of these scenarios is about it; they are about "
+            f"{', '.join(about) or 'Python itself'}"
+        )
+    for library in about:
+        try:
+            known[library] = _versions(library, choice, pre, yanked, offline, say)
+        except HarnessError as error:
+            known[library] = []
+            problems.append(str(error))
+    cells = [
+        Cell(record, interpreter, library, release)
+        for record in records
+        for library, release in _places(record, choice, known)
+        for interpreter in interpreters
+    ]
+    return cells, problems
+
+
+def _versions(
+    library: str, choice: ReleaseChoice, pre: bool, yanked: bool, offline: bool, say: Say
+) -> list[Version]:
+    pinned = choice.pinned(library)
+    if len(pinned) == len(choice.specifiers) and pinned and not choice.newest:
+        return pinned
+    wants_pre = pre or any(
+        Version(part.version.removesuffix(".*")).is_prerelease
+        for _, specifier in choice.specifiers
+        for part in specifier
+    )
+    listed = released_versions(library, pre=wants_pre, yanked=yanked, say=say, offline=offline)
+    return sorted({*listed, *pinned})
+
+
+def _places(
+    record: Scenario, choice: ReleaseChoice, known: Mapping[str, Sequence[Version]]
+) -> list[tuple[str | None, str | None]]:
+    names = libraries(record)
+    if not names:
+        return [(None, None)]
+    places: list[tuple[str | None, str | None]] = [(None, None)] if choice.none else []
+    for name in names:
+        places += [(name, str(version)) for version in choice.choose(name, known[name])]
+    return places
+
+
+def shard(cells: Sequence[Cell], part: str) -> list[Cell]:
+    """Return one part of a grid, for a machine of its own.
+
+    :param part: ``i/n``, for example ``2/8``; together the n parts are the whole grid
+    :raises HarnessError: if it is not a part
+    """
+    index, _, count = part.partition("/")
+    if not (index.isdigit() and count.isdigit() and 1 <= int(index) <= int(count)):
+        raise HarnessError(f"--shard {part!r} is no part; write for example 2/8, from 1/8 to 8/8")
+    return list(cells[int(index) - 1 :: int(count)])

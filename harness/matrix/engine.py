@@ -1,0 +1,327 @@
+"""Runs the cells of a grid: exports, installs, looks up what is known, runs the rest, judges."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+from harness.errors import HarnessError
+from harness.export import export
+from harness.matrix.cache import (
+    FORMAT,
+    ResultCache,
+    Say,
+    cache_root,
+    digest,
+    say_on_stderr,
+    write_atomically,
+)
+from harness.matrix.cells import Cell
+from harness.matrix.interpreters import Interpreter
+from harness.matrix.releases import NotForThisPython, Release, compile_for, obtain
+from harness.matrix.runner import Ran, Run, Runner
+from harness.outcome import Observation, Outcome, Verdict, judge
+from harness.report.model import Report, Result, ScenarioInfo, describe_environment
+from harness.scenario import Scenario
+
+#: What a script reads that lies outside of it: its results are not kept.
+_OUTSIDE = ("AMQP_URL",)
+#: What tells a script its own release, so that equal bytes are not the same place.
+_TELLS_RELEASE = ("importlib.metadata", "importlib_metadata", "pkg_resources")
+#: How many releases are installed at once.
+_INSTALLERS = 4
+
+#: Called as work gets done: cells done, cells in all.
+Progress = Callable[[int, int], None]
+
+
+def no_progress(done: int, total: int) -> None:
+    """Show nothing."""
+
+
+@dataclass
+class Grid:
+    """What came of a grid.
+
+    :param results: one per cell, in the order of the cells
+    :param problems: what could not be run, each a line for people
+    :param ran: how many runs it took; the others were known
+    """
+
+    results: list[Result] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    ran: int = 0
+
+    @property
+    def differing(self) -> list[Result]:
+        """The cells whose runs did not agree."""
+        return [one for one in self.results if one.observation.message.startswith(_DIFFERS)]
+
+    def report(self, records: Sequence[Scenario]) -> Report:
+        """Return the report of this grid.
+
+        :param records: the scenarios it is about
+        """
+        told = {one.scenario for one in self.results}
+        infos = tuple(ScenarioInfo.of(record) for record in records if record.id in told)
+        return Report(describe_environment(), infos, tuple(self.results))
+
+
+_DIFFERS = "outcomes differ: "
+
+
+class Engine:
+    """Runs grids; what it has found out is used again by the next one.
+
+    :param jobs: how many runs may use the processor at once; default: the number of processors
+    :param repeat: how often each cell runs
+    :param fresh: whether to run what is known already, too
+    :param offline: whether releases must come from the cache
+    :param say: told what is not an error
+    """
+
+    def __init__(
+        self,
+        *,
+        jobs: int | None = None,
+        repeat: int = 1,
+        fresh: bool = False,
+        offline: bool = False,
+        say: Say = say_on_stderr,
+    ) -> None:
+        self._jobs = jobs
+        self._repeat = repeat
+        self._fresh = fresh
+        self._offline = offline
+        self._say = say
+        self._cache = ResultCache(cache_root() / "results", say)
+        self._durations_file = cache_root() / "durations.json"
+        self._releases: dict[tuple[str, str, str], Release | HarnessError] = {}
+        self._scripts: dict[str, str] = {}
+        self._seen: dict[tuple[str, str], list[Observation]] = {}
+
+    def run(self, cells: Sequence[Cell], progress: Progress = no_progress) -> Grid:
+        """Run what is not known, and judge every cell.
+
+        :param progress: called as cells get done
+        """
+        grid = Grid()
+        self._export({cell.record.id: cell.record for cell in cells}.values(), grid)
+        cells = [cell for cell in cells if cell.record.id in self._scripts]
+        self._install([cell for cell in cells if cell.is_claimed], grid)
+        keys: dict[int, tuple[str, str]] = {}
+        wanted: dict[tuple[str, str], list[Cell]] = {}
+        for cell in cells:
+            key = self._key(cell)
+            if key is not None:
+                keys[id(cell)] = key
+                wanted.setdefault(key, []).append(cell)
+        self._run_missing(wanted, len(cells), grid, progress)
+        names = _builds({cell.interpreter for cell in cells})
+        for cell in cells:
+            observations = self._seen[keys[id(cell)]] if id(cell) in keys else [self._why_not(cell)]
+            grid.results.append(_result(cell, observations, names[cell.interpreter]))
+        broken = {
+            f"{result.scenario} with {result.where}: {result.observation.message}"
+            for result in grid.results
+            if result.observation.outcome is Outcome.BROKEN
+        }
+        grid.problems += sorted(broken)
+        return grid
+
+    def prepare(self, cell: Cell, *, trace: bool = False) -> Run | None:
+        """Return the run of a cell; None if it cannot run."""
+        if self._key(cell) is None:
+            return None
+        release = self._release(cell)
+        return Run(
+            name=cell.record.id,
+            script=self._scripts[cell.record.id],
+            interpreter=cell.interpreter,
+            path=(str(release.directory),) if isinstance(release, Release) else (),
+            limit=float(max(1, -(-cell.record.limit // 1))),
+            trace=trace,
+        )
+
+    def release_of(self, cell: Cell) -> Release | None:
+        """Return the installed release of a cell that has run."""
+        found = self._release(cell)
+        return found if isinstance(found, Release) else None
+
+    # What is needed to run
+
+    def _export(self, records: Iterable[Scenario], grid: Grid) -> None:
+        for record in records:
+            if record.id not in self._scripts:
+                try:
+                    self._scripts[record.id] = export(record)
+                except HarnessError as error:
+                    grid.problems.append(str(error))
+
+    def _install(self, cells: Sequence[Cell], grid: Grid) -> None:
+        needed: dict[tuple[str, str], dict[str, Interpreter]] = {}
+        for cell in cells:
+            if cell.library is not None and cell.release is not None:
+                place = (cell.library, cell.release, cell.interpreter.tag)
+                if place not in self._releases:
+                    by_tag = needed.setdefault(place[:2], {})
+                    by_tag.setdefault(cell.interpreter.tag, cell.interpreter)
+
+        def install(item: tuple[tuple[str, str], dict[str, Interpreter]]) -> None:
+            (library, release), interpreters = item
+            for tag, interpreter in reversed(interpreters.items()):
+                found: Release | HarnessError
+                try:
+                    found = obtain(
+                        library, release, interpreter, say=self._say, offline=self._offline
+                    )
+                except HarnessError as error:
+                    found = error
+                self._releases[library, release, tag] = found
+
+        with ThreadPoolExecutor(_INSTALLERS) as pool:
+            list(pool.map(install, needed.items()))
+        failures = [
+            str(found)
+            for found in self._releases.values()
+            if isinstance(found, HarnessError) and not isinstance(found, NotForThisPython)
+        ]
+        grid.problems += sorted(set(failures))
+        directories: dict[Interpreter, dict[Release, None]] = {}
+        for cell in cells:
+            release = self._release(cell)
+            if isinstance(release, Release):
+                directories.setdefault(cell.interpreter, {})[release] = None
+        with ThreadPoolExecutor(self._jobs) as pool:
+            list(pool.map(lambda item: compile_for(item[0], list(item[1])), directories.items()))
+
+    def _release(self, cell: Cell) -> Release | HarnessError | None:
+        if cell.library is None or cell.release is None:
+            return None
+        return self._releases.get((cell.library, cell.release, cell.interpreter.tag))
+
+    def _key(self, cell: Cell) -> tuple[str, str] | None:
+        """Return the digests of what a cell runs and of where; None if it cannot run."""
+        release = self._release(cell)
+        if not cell.is_claimed or isinstance(release, HarnessError):
+            return None
+        script = self._scripts[cell.record.id]
+        place = [str(FORMAT), cell.interpreter.identity]
+        if release is not None:
+            place.append(release.digest)
+            if any(word in script for word in _TELLS_RELEASE):
+                place.append(release.version)
+        return digest(script), digest(*place)
+
+    def _why_not(self, cell: Cell) -> Observation:
+        release = self._release(cell)
+        if isinstance(release, NotForThisPython):
+            return Observation(Outcome.NOT_APPLICABLE, str(release))
+        if isinstance(release, HarnessError):
+            return Observation(Outcome.BROKEN, str(release))
+        return Observation(
+            Outcome.NOT_APPLICABLE,
+            f"the scenario is for Python {cell.record.python}, not {cell.interpreter.version}",
+        )
+
+    # Running
+
+    def _run_missing(
+        self,
+        wanted: Mapping[tuple[str, str], Sequence[Cell]],
+        total: int,
+        grid: Grid,
+        progress: Progress,
+    ) -> None:
+        durations = self._durations()
+        runs: list[tuple[float, Run]] = []
+        owner: dict[int, tuple[str, str]] = {}
+        left: Counter[tuple[str, str]] = Counter()
+        done = total - sum(map(len, wanted.values()))
+        for key, cells in wanted.items():
+            record = cells[0].record
+            keeps = self._keeps(record)
+            if key not in self._seen:
+                self._seen[key] = self._cache.get(*key) if keeps and not self._fresh else []
+            left[key] = max(0, self._repeat - len(self._seen[key]))
+            if not left[key]:
+                done += len(cells)
+            for _ in range(left[key]):
+                run = self.prepare(cells[0])
+                assert run is not None
+                owner[id(run)] = key
+                runs.append((durations.get(record.id, record.limit), run))
+        progress(done, total)
+        if not runs:
+            return
+
+        def finished(run: Run, ran: Ran) -> None:
+            nonlocal done
+            key = owner[id(run)]
+            self._seen[key].append(ran.observation)
+            record = wanted[key][0].record
+            if self._keeps(record) and ran.observation.outcome is not Outcome.BROKEN:
+                self._cache.add(*key, ran.observation)
+            longest[record.id] = max(longest.get(record.id, 0.0), ran.observation.seconds)
+            left[key] -= 1
+            if not left[key]:
+                done += len(wanted[key])
+                progress(done, total)
+
+        longest: dict[str, float] = {}
+        # Longest first: a long run that starts last would be waited for alone.
+        runs.sort(key=lambda pair: -pair[0])
+        grid.ran = len(runs)
+        with Runner(self._jobs) as runner:
+            runner.run([run for _, run in runs], finished)
+        write_atomically(self._durations_file, json.dumps({**durations, **longest}))
+
+    def _keeps(self, record: Scenario) -> bool:
+        return not any(word in self._scripts[record.id] for word in _OUTSIDE)
+
+    def _durations(self) -> dict[str, float]:
+        try:
+            plain = json.loads(self._durations_file.read_text(encoding="utf-8"))
+            return {str(name): float(seconds) for name, seconds in plain.items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}
+
+
+def _builds(interpreters: set[Interpreter]) -> dict[Interpreter, str]:
+    """Name the build of each interpreter; two of one version and platform by all they say."""
+    names = {one: f"CPython {one.version} {one.platform}" for one in interpreters}
+    counts = Counter(names.values())
+    return {
+        one: name if counts[name] == 1 else f"{name} ({one.build.partition(' ')[2]})"
+        for one, name in names.items()
+    }
+
+
+def _result(cell: Cell, observations: Sequence[Observation], build: str) -> Result:
+    first = observations[0]
+    outcomes = Counter(one.outcome for one in observations)
+    verdict = judge(first.outcome, present=cell.is_present, can_fail=cell.record.can_fail)
+    if len(outcomes) > 1:
+        told = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
+        text = f"{_DIFFERS}{told} in {len(observations)} runs"
+        detail = "\n".join(
+            f"{outcome}: {one.message}\n{one.detail}"
+            for outcome in outcomes
+            for one in observations
+            if one.outcome is outcome
+        )
+        first = replace(first, message=text, detail=detail)
+        verdict = Verdict.INCONCLUSIVE
+    return Result(
+        scenario=cell.record.id,
+        python=cell.interpreter.version,
+        build=build,
+        library=cell.library,
+        release=cell.release,
+        verdict=verdict,
+        observation=first,
+        command=cell.command,
+    )

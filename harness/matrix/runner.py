@@ -1,0 +1,380 @@
+"""Runs scripts in many interpreters: one resident process for each, which forks a child per run.
+
+The resident (``resident.py``) watches its children and says what it saw; this side decides what
+runs when, and turns what was seen into an observation. A run counts against the number of jobs
+only while it uses the processor: one that waits for a clock lets another start.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import selectors
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.matrix.cache import digest
+from harness.matrix.interpreters import Interpreter
+from harness.outcome import EXIT_BUG, EXIT_CANNOT_RUN, EXIT_HEALTHY, Observation, Outcome
+
+#: How many runs may be under way at once, most of them waiting for a clock.
+MOST_AT_ONCE = 64
+#: Seconds beyond a run's limit after which its resident no longer seems to live.
+_RESIDENT_GRACE = 15.0
+_START_LIMIT = 30.0
+_RESIDENT = Path(__file__).with_name("resident.py")
+_END_OF_STACKS = "-- end of stacks --\n"
+_FRAME = re.compile(r'^  File "(.*)", line (\d+),? in (.*)$', re.MULTILINE)
+_KEPT = ("PATH", "LANG", "LANGUAGE", "TZ", "AMQP_URL", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "USER")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One script to run in one place.
+
+    :param name: file name of the script, without ``.py``; shown in tracebacks
+    :param script: its text
+    :param interpreter: where it runs
+    :param path: directories to put on ``sys.path``
+    :param limit: seconds before the clock calls it a hang
+    :param trace: whether to collect which lines of ``path`` run
+    """
+
+    name: str
+    script: str = field(repr=False)
+    interpreter: Interpreter
+    path: tuple[str, ...] = ()
+    limit: float = 10.0
+    trace: bool = False
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What came of a run.
+
+    :param observation: the evidence
+    :param cpu: seconds of CPU that the child used
+    :param lines: file below ``path`` -> lines that ran, if they were traced
+    """
+
+    observation: Observation
+    cpu: float = 0.0
+    lines: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+Done = Callable[[Run, Ran], None]
+
+
+@dataclass
+class _Active:
+    run: Run
+    started: float
+    parked: bool = False
+
+
+class _Dead(Exception):
+    """A resident ended, or cannot be started; the text says how."""
+
+
+class Runner:
+    """A set of residents; use it as a context manager, which leaves no process behind.
+
+    :param jobs: how many runs may use the processor at once
+    """
+
+    def __init__(self, jobs: int | None = None) -> None:
+        self._jobs = jobs or os.cpu_count() or 1
+        self._residents: dict[Interpreter, _Resident] = {}
+        self._broken: dict[Interpreter, str] = {}
+        self._selector = selectors.DefaultSelector()
+        self._suspects: set[int] = set()
+
+    def __enter__(self) -> Runner:
+        self._work = Path(tempfile.mkdtemp(prefix="harness-matrix-"))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for resident in self._residents.values():
+            resident.stop()
+        self._selector.close()
+        shutil.rmtree(self._work, ignore_errors=True)
+
+    def run(self, runs: Iterable[Run], done: Done) -> None:
+        """Run everything, the first ones first.
+
+        :param done: called with each run as it ends, in any order
+        """
+        waiting = deque(runs)
+        while waiting or any(resident.active for resident in self._residents.values()):
+            self._start_some(waiting, done)
+            for key, _ in self._selector.select(1.0):
+                self._take(key.data, waiting, done)
+            for resident in list(self._residents.values()):
+                if resident.is_overdue():
+                    self._lose(resident, "it no longer answers", waiting, done)
+
+    def _start_some(self, waiting: deque[Run], done: Done) -> None:
+        active = [one for r in self._residents.values() for one in r.active.values()]
+        busy, alive = sum(not one.parked for one in active), len(active)
+        held: list[Run] = []
+        while waiting and busy < self._jobs and alive < MOST_AT_ONCE:
+            run = waiting.popleft()
+            try:
+                resident = self._resident(run.interpreter)
+            except _Dead as error:
+                done(run, Ran(Observation(Outcome.BROKEN, str(error))))
+                continue
+            alone = id(run) in self._suspects
+            if resident.active and (alone or resident.exclusive):
+                held.append(run)
+                continue
+            resident.exclusive = alone
+            try:
+                resident.start(run)
+            except OSError:
+                self._lose(resident, "its pipe is closed", waiting, done)
+                waiting.appendleft(run)
+                continue
+            busy, alive = busy + 1, alive + 1
+        waiting.extendleft(reversed(held))
+
+    def _resident(self, interpreter: Interpreter) -> _Resident:
+        if interpreter in self._broken:
+            raise _Dead(self._broken[interpreter])
+        if interpreter not in self._residents:
+            try:
+                resident = _Resident(interpreter, self._work)
+            except _Dead as error:
+                self._broken[interpreter] = f"Python {interpreter.version} does not start: {error}"
+                raise _Dead(self._broken[interpreter]) from None
+            self._residents[interpreter] = resident
+            self._selector.register(resident.events, selectors.EVENT_READ, resident)
+        return self._residents[interpreter]
+
+    def _take(self, resident: _Resident, waiting: deque[Run], done: Done) -> None:
+        events = resident.read()
+        if events is None:
+            self._lose(resident, "it was killed", waiting, done)
+            return
+        for event in events:
+            active = resident.active.get(event["id"])
+            if active is None:
+                continue
+            if "parked" in event:
+                active.parked = True
+                continue
+            del resident.active[event["id"]]
+            done(active.run, _ran(event, active.run, resident.directory))
+
+    def _lose(self, resident: _Resident, how: str, waiting: deque[Run], done: Done) -> None:
+        """Go on without a resident; what it had under way runs again, each alone to be found."""
+        self._selector.unregister(resident.events)
+        del self._residents[resident.interpreter]
+        resident.stop()
+        for active in resident.active.values():
+            if id(active.run) in self._suspects:
+                text = f"the process that watched it did not survive ({how})"
+                done(active.run, Ran(Observation(Outcome.CRASH, text)))
+            else:
+                self._suspects.add(id(active.run))
+                waiting.append(active.run)
+
+
+class _Resident:
+    """One resident process and what it has under way."""
+
+    def __init__(self, interpreter: Interpreter, work: Path) -> None:
+        self.interpreter = interpreter
+        self.active: dict[int, _Active] = {}
+        self.exclusive = False
+        self.directory = Path(tempfile.mkdtemp(dir=work))
+        self._scripts: set[str] = set()
+        self._count = 0
+        self._buffer = b""
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if name in _KEPT or name.startswith("LC_")
+        }
+        environment["PYTHONIOENCODING"] = "utf-8:backslashreplace"
+        try:
+            self._process = subprocess.Popen(
+                [interpreter.path, "-S", "-s", "-B", str(_RESIDENT)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                cwd=self.directory,
+                env=environment,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise _Dead(str(error.strerror)) from None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._commands = self._process.stdin
+        self.events = self._process.stdout
+        self._wait_until_ready()
+
+    def _wait_until_ready(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.events, selectors.EVENT_READ)
+            answered = selector.select(_START_LIMIT)
+        first = self.read() if answered else None
+        if first is None:
+            self._process.kill()
+            assert self._process.stderr is not None
+            said = self._process.stderr.read().decode(errors="replace").strip().splitlines()
+            self.stop()
+            raise _Dead(said[-1] if said else "no answer")
+        os.set_blocking(self.events.fileno(), False)
+
+    def start(self, run: Run) -> None:
+        mark = digest(run.script)[:16]
+        script = self.directory / mark / f"{run.name}.py"
+        if mark not in self._scripts:
+            script.parent.mkdir()
+            script.write_text(run.script, encoding="utf-8")
+            script.chmod(0o444)
+            script.parent.chmod(0o555)
+            self._scripts.add(mark)
+        self._count += 1
+        order = {
+            "id": self._count,
+            "script": str(script),
+            "path": list(run.path),
+            "limit": run.limit,
+            "work": str(self.directory),
+            "trace": run.trace,
+        }
+        self.active[self._count] = _Active(run, time.monotonic())
+        self._commands.write(json.dumps(order).encode() + b"\n")
+
+    def read(self) -> list[dict[str, Any]] | None:
+        """Return the events that came in; None if the resident is gone."""
+        try:
+            data = self.events.read(1 << 20)
+        except BlockingIOError:
+            return []
+        if data is None:
+            return []
+        if not data:
+            return None
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def is_overdue(self) -> bool:
+        now = time.monotonic()
+        return any(
+            now > one.started + one.run.limit + _RESIDENT_GRACE for one in self.active.values()
+        )
+
+    def stop(self) -> None:
+        """End it and its children: it ends them itself when its pipe is closed."""
+        for pipe in (self._commands, self.events, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def observe(event: Mapping[str, Any], clean: Callable[[str], str] = str) -> Observation:
+    """Judge a run by its evidence.
+
+    :param event: what a resident saw
+    :param clean: makes a text fit to be shown on another machine
+    """
+    if "unparsable" in event:
+        return Observation(Outcome.BROKEN, f"this Python cannot read it: {event['unparsable']}")
+    if "failed" in event:
+        return Observation(Outcome.BROKEN, str(event["failed"]))
+    seconds = round(float(event["seconds"]), 3)
+    printed = clean(event["stdout"])
+    evidence = clean(event["stderr"]).replace(_END_OF_STACKS, "")
+    last = next((line for line in reversed(evidence.splitlines()) if line.strip()), "")
+    kind, _, said = last.partition(": ")
+
+    def seen(outcome: Outcome, message: str) -> Observation:
+        return Observation(outcome, message, evidence, printed, seconds)
+
+    if "runaway" in event:
+        size = event["runaway"] // (1024 * 1024)
+        return seen(Outcome.BROKEN, f"printed more than {size} MiB and was ended; print less")
+    if "hang" in event:
+        return seen(Outcome.HANG, _with_place(event["hang"], evidence))
+    if "signal" in event:
+        return seen(Outcome.CRASH, f"killed by {_signal_name(event['signal'])}")
+    status = event["status"]
+    if status == EXIT_HEALTHY and last == "healthy":
+        return Observation(Outcome.HEALTHY, "", "", printed, seconds)
+    if status == EXIT_BUG and kind == "bug":
+        return seen(Outcome.BUG, said)
+    if status == EXIT_BUG and kind == "hang":
+        return seen(Outcome.HANG, _with_place(said, evidence))
+    if status == EXIT_CANNOT_RUN:
+        return seen(Outcome.NOT_APPLICABLE, said if kind == "cannot run" else last)
+    if status == EXIT_BUG and "Traceback (most recent call last)" in evidence:
+        return seen(Outcome.BROKEN, f"the script failed outside the scenario: {last}")
+    return seen(Outcome.CRASH, f"the process ended itself with status {status} before the end")
+
+
+def _ran(event: Mapping[str, Any], run: Run, directory: Path) -> Ran:
+    def clean(text: str) -> str:
+        text = re.sub(re.escape(str(directory)) + r"/[0-9a-f]{16}/", "", text)
+        text = text.replace(str(directory), "<work>")
+        for root in run.path:
+            text = text.replace(f"{root}/", "")
+        return _without_resident(text.replace(f"{run.interpreter.prefix}/lib/", "lib/"))
+
+    lines = {
+        os.path.relpath(name, root): tuple(numbers)
+        for name, numbers in event.get("lines", {}).items()
+        for root in run.path
+        if name.startswith(root)
+    }
+    return Ran(observe(event, clean), float(event.get("cpu", 0.0)), lines)
+
+
+def _without_resident(text: str) -> str:
+    """Leave out the frames below the script, which are this harness's."""
+    kept = []
+    skipping = False
+    for line in text.splitlines(keepends=True):
+        if line.startswith("  File "):
+            skipping = f'"{_RESIDENT}"' in line
+        elif not line.startswith("    "):
+            skipping = False
+        if not skipping:
+            kept.append(line)
+    return "".join(kept)
+
+
+def _with_place(reason: str, evidence: str) -> str:
+    """Add where a hang waits: the innermost own frame of a task, else of a thread."""
+    threads, found, tasks = evidence.partition("\nTask ")
+    own = [
+        f"{os.path.basename(path)}:{line} in {function}"
+        for text, order in ((tasks if found else "", -1), (threads, 1))
+        for path, line, function in _FRAME.findall(text)[::order]
+        if not path.startswith(("lib/", "/usr/lib/python", "<"))
+    ]
+    return f"{reason}; waits at {own[0]}" if own else reason
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
