@@ -12,7 +12,7 @@ the waiting elsewhere.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
+import contextlib
 import inspect
 import logging
 import threading
@@ -23,6 +23,15 @@ from typing import Any, Protocol
 import kiwipy
 
 from plumpy import _outbox
+from plumpy._thread_futures import (
+    CANCELLATIONS,
+    cancel,
+    fail,
+    running_loop,
+    succeed,
+    thread_future,
+)
+from plumpy._thread_futures import flatten as flatten  # noqa: PLC0414
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -30,9 +39,6 @@ _LOGGER = logging.getLogger(__name__)
 CONTROL_SUBJECTS = frozenset({"play", "pause", "kill"})
 #: Subjects of broadcasts that tell of state changes start with it; no process listens to those.
 STATE_CHANGED = "state_changed"
-
-#: Both ways of saying that something was called off: asyncio's and the threads'.
-CANCELLATIONS = (asyncio.CancelledError, concurrent.futures.CancelledError)
 
 #: Calls that have reached their loop. asyncio itself keeps only weak references to tasks.
 _under_way: set[asyncio.Task[None]] = set()
@@ -54,12 +60,18 @@ def hop(
     :param function: what to call there
     """
     call = _Call(loop, function, args, kwargs)
-    answer = call.answer
-    try:
-        loop.call_soon_threadsafe(call.start)
-    except RuntimeError:
-        call.refuse()
-    return answer
+    return call.send(call.start)
+
+
+def hop_callback(
+    loop: asyncio.AbstractEventLoop, function: Callable[..., Any], /, *args: Any
+) -> kiwipy.Future:
+    """Like :func:`hop`, for a plain function that returns soon and calls nothing that nests.
+
+    It is run as a callback of the loop, not in a task of its own.
+    """
+    call = _Call(loop, function, args, {})
+    return call.send(call.run)
 
 
 class _Call:
@@ -84,6 +96,33 @@ class _Call:
         self.kwargs = kwargs
         self.task: asyncio.Task[None] | None = None
         self.answer = kiwipy.Future()
+
+    def send(self, method: Callable[[], None]) -> kiwipy.Future:
+        """Have one of this object's methods called on the thread of the loop."""
+        answer = self.answer
+        try:
+            self.loop.call_soon_threadsafe(method)
+        except RuntimeError:
+            self.refuse()
+        return answer
+
+    def run(self) -> None:
+        """Call the function as a callback, on the thread of the loop."""
+        if self.answer.done():
+            return
+        try:
+            result = self.function(*self.args, **self.kwargs)
+        except (KeyboardInterrupt, SystemExit) as exc:
+            fail(self.answer, exc)
+            raise
+        except BaseException as exc:
+            fail(self.answer, exc)
+        else:
+            self.conclude(result)
+
+    def conclude(self, result: Any) -> None:
+        """Answer with a result."""
+        succeed(self.answer, thread_future(result) if asyncio.isfuture(result) else result)
 
     def start(self) -> None:
         """Begin, on the thread of the loop."""
@@ -112,16 +151,15 @@ class _Call:
         except BaseException as exc:  # the caller judges it: it is the caller's call
             fail(self.answer, exc)
         else:
-            succeed(self.answer, thread_future(result) if asyncio.isfuture(result) else result)
+            self.conclude(result)
 
     def _answered(self, answer: kiwipy.Future) -> None:
         task = self.task
         self.task = None
         if task is not None and answer.cancelled() and not self.loop.is_closed():
-            try:
+            # The loop may be closed in this moment, and its tasks with it.
+            with contextlib.suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(task.cancel)
-            except RuntimeError:
-                pass  # the loop was closed in this moment, and its tasks with it
 
     def refuse(self) -> None:
         """Answer that the loop will never run the call."""
@@ -133,100 +171,6 @@ class _Call:
     def __del__(self) -> None:
         if not self.answer.done():
             self.refuse()
-
-
-def thread_future(source: asyncio.Future[Any]) -> kiwipy.Future:
-    """Return a thread future that gets the outcome of an asyncio future, futures in it converted.
-
-    May be called from any thread.
-    """
-    target = kiwipy.Future()
-
-    def copy(done: asyncio.Future[Any]) -> None:
-        if done.cancelled():
-            cancel(target)
-            return
-        error = done.exception()
-        if error is not None:
-            fail(target, error)
-            return
-        result = done.result()
-        succeed(target, thread_future(result) if asyncio.isfuture(result) else result)
-
-    loop = source.get_loop()
-    if running_loop() is loop:
-        source.add_done_callback(copy)
-    else:
-        # Registering the callback is the loop's business too: from here it could be lost.
-        try:
-            loop.call_soon_threadsafe(source.add_done_callback, copy)
-        except RuntimeError as exc:
-            fail(target, exc)
-    return target
-
-
-def flatten(source: kiwipy.Future) -> kiwipy.Future:
-    """Return a future for the innermost result of futures that resolve to futures."""
-    target = kiwipy.Future()
-
-    def resolve(done: kiwipy.Future) -> None:
-        if done.cancelled():
-            cancel(target)
-            return
-        error = done.exception()
-        if error is not None:
-            fail(target, error)
-            return
-        result = done.result()
-        if asyncio.isfuture(result):
-            result = thread_future(result)
-        if isinstance(result, kiwipy.Future):
-            result.add_done_callback(resolve)
-        else:
-            succeed(target, result)
-
-    source.add_done_callback(resolve)
-    return target
-
-
-def running_loop() -> asyncio.AbstractEventLoop | None:
-    """Return the loop that runs in this thread, if one does."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
-
-
-# A waiting thread may cancel its future at any moment, so an answer can always come too late. It
-# is dropped then: the future has its one answer.
-
-
-def succeed(future: kiwipy.Future, result: Any) -> None:
-    """Set a result unless the future is done."""
-    try:
-        future.set_result(result)
-    except concurrent.futures.InvalidStateError:
-        pass
-
-
-def fail(future: kiwipy.Future, error: BaseException) -> None:
-    """Set an exception unless the future is done."""
-    if isinstance(error, CANCELLATIONS):
-        cancel(future)
-        return
-    try:
-        future.set_exception(error)
-    except concurrent.futures.InvalidStateError:
-        pass
-
-
-def cancel(future: kiwipy.Future) -> None:
-    """Cancel a future unless it is done, and wake those who wait for it."""
-    if not future.cancelled() and future.cancel():
-        try:
-            future.set_running_or_notify_cancel()
-        except RuntimeError:
-            pass  # another thread was faster
 
 
 class Attachable(Protocol):
@@ -354,7 +298,17 @@ class Link:
         """Answer one call: at once on the process's own thread, else by a future."""
         if running_loop() is self.loop:
             return self.call(communicator, msg)
-        return flatten(hop(self.loop, self.call, communicator, msg))
+        return flatten(hop_callback(self.loop, self.call, communicator, msg))
+
+    def ask(self, communicator: kiwipy.Communicator, msg: Any) -> kiwipy.Future:
+        """Like :meth:`on_call`, with a future as result if the answer takes longer."""
+        return hop_callback(self.loop, self._begin, communicator, msg)
+
+    def _begin(self, communicator: kiwipy.Communicator, msg: Any) -> Any:
+        result = self.call(communicator, msg)
+        if asyncio.isfuture(result):
+            result = thread_future(result)
+        return flatten(result) if isinstance(result, kiwipy.Future) else result
 
     def call(self, communicator: kiwipy.Communicator, msg: Any) -> Any:
         process = self.process
@@ -390,7 +344,7 @@ class _Hub:
         with _settling_lock:
             _settling[identifier] = link
         try:
-            self.outbox.subscribe(identifier, link.on_call, link.on_settled)
+            self.outbox.subscribe(link)
         except BaseException:
             self._forget(link)
             link.on_settled(False)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import atexit
 import concurrent.futures
 import logging
+import sys
 import threading
 import time
 import weakref
@@ -49,15 +50,32 @@ IDLE = 5.0
 FAREWELL = 5.0
 
 Receiver = Callable[..., Any]
-#: Told once whether calls can arrive: False if the subscription was given up.
-OnSettled = Callable[[bool], None]
+
+
+class Subscription(Protocol):
+    """Who wants to be called under an identifier."""
+
+    @property
+    def identifier(self) -> str: ...
+
+    def on_call(self, communicator: kiwipy.Communicator, msg: Any) -> Any:
+        """Answer a call, at once or by a future that resolves to no other."""
+
+    def ask(self, communicator: kiwipy.Communicator, msg: Any) -> kiwipy.Future:
+        """Return a future for the answer, whose result may be a future that resolves to no other.
+
+        The inner future, if there is one, is for something that takes longer.
+        """
+
+    def on_settled(self, succeeded: bool) -> None:
+        """Hear, once, whether calls can arrive; False if the subscription was given up."""
 
 
 class Outbox(Protocol):
     """What a link needs of a communicator; every method returns at once."""
 
-    def subscribe(self, identifier: str, receiver: Receiver, on_settled: OnSettled) -> None:
-        """Let ``receiver(communicator, msg)`` answer calls to ``identifier``."""
+    def subscribe(self, link: Subscription) -> None:
+        """Let calls to its identifier reach ``link``."""
 
     def unsubscribe(self, identifier: str) -> None:
         """End a subscription, or see to it that it is never made."""
@@ -76,7 +94,16 @@ def outbox_for(communicator: kiwipy.Communicator) -> Outbox:
     """Return a new outbox of the kind that suits a communicator."""
     if answers_at_once(communicator):
         return InlineOutbox(communicator)
-    return ThreadOutbox(communicator)
+    # Whoever has such a communicator has imported the module that defines it.
+    rabbitmq = sys.modules.get("kiwipy.rmq.threadcomms")
+    if rabbitmq is not None and type(communicator) is rabbitmq.RmqThreadCommunicator:
+        from plumpy._rabbitmq import RabbitOutbox
+
+        outbox: Outbox = RabbitOutbox(communicator)
+    else:
+        outbox = ThreadOutbox(communicator)
+    _all.add(outbox)
+    return outbox
 
 
 def answers_at_once(communicator: kiwipy.Communicator) -> bool:
@@ -96,19 +123,19 @@ class InlineOutbox:
     def __init__(self, communicator: kiwipy.Communicator) -> None:
         self._communicator = weakref.ref(communicator)
 
-    def subscribe(self, identifier: str, receiver: Receiver, on_settled: OnSettled) -> None:
+    def subscribe(self, link: Subscription) -> None:
         communicator = self._communicator()
         if communicator is None:
             return
         try:
-            communicator.add_rpc_subscriber(receiver, identifier=identifier)
+            communicator.add_rpc_subscriber(link.on_call, identifier=link.identifier)
         except kiwipy.DuplicateSubscriberIdentifier:
             raise
         except Exception as exc:
-            _LOGGER.error("process %s cannot be called: %s", identifier, _text(exc))
-            on_settled(False)
+            _LOGGER.error("process %s cannot be called: %s", link.identifier, _text(exc))
+            link.on_settled(False)
         else:
-            on_settled(True)
+            link.on_settled(True)
 
     def unsubscribe(self, identifier: str) -> None:
         self._try("remove the subscription of", identifier, "remove_rpc_subscriber", identifier)
@@ -145,7 +172,7 @@ class _Entry:
         self,
         what: str,
         action: Callable[[kiwipy.Communicator, bool], None],
-        on_end: OnSettled | None = None,
+        on_end: Callable[[bool], None] | None = None,
         lifetime: float = float("inf"),
         identifier: str | None = None,
     ) -> None:
@@ -177,18 +204,21 @@ class ThreadOutbox:
         self._thread: threading.Thread | None = None
         # Subscriptions that were not made yet.
         self._waiting: dict[str, _Entry] = {}
-        _all.add(self)
 
-    def subscribe(self, identifier: str, receiver: Receiver, on_settled: OnSettled) -> None:
+    def subscribe(self, link: Subscription) -> None:
+        identifier = link.identifier
+
         def action(communicator: kiwipy.Communicator, again: bool) -> None:
             try:
-                communicator.add_rpc_subscriber(receiver, identifier=identifier)
+                communicator.add_rpc_subscriber(link.on_call, identifier=identifier)
             except kiwipy.DuplicateSubscriberIdentifier:
                 # A call that timed out may have been carried out all the same.
                 if not again:
                     raise
 
-        entry = _Entry(f"subscribe process {identifier}", action, on_settled, identifier=identifier)
+        entry = _Entry(
+            f"subscribe process {identifier}", action, link.on_settled, identifier=identifier
+        )
         with self._changed:
             self._waiting[identifier] = entry
         self._put(entry)
@@ -308,7 +338,7 @@ def _text(exc: BaseException) -> str:
     return f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
 
 
-_all: weakref.WeakSet[ThreadOutbox] = weakref.WeakSet()
+_all: weakref.WeakSet[Outbox] = weakref.WeakSet()
 
 
 @atexit.register

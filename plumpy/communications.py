@@ -13,7 +13,7 @@ from typing import Any
 import kiwipy
 from kiwipy import Communicator, DeliveryFailed, RemoteException, TaskRejected
 
-from plumpy import _crossing, events
+from plumpy import _crossing, _thread_futures, events
 
 __all__ = [
     "Communicator",
@@ -35,7 +35,7 @@ def plum_to_kiwi_future(plum_future: asyncio.Future[Any]) -> kiwipy.Future:
 
     :param plum_future: the future to follow
     """
-    return _crossing.thread_future(plum_future)
+    return _thread_futures.thread_future(plum_future)
 
 
 def convert_to_comm(

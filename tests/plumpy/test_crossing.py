@@ -47,7 +47,6 @@ class TestHop:
         async def value():
             return 5
 
-        assert hop(loop_thread, lambda: value()).result(TIMEOUT) == 5
         assert hop(loop_thread, functools.partial(value)).result(TIMEOUT) == 5
 
     def test_calls_objects_with_an_async_call_method(self, loop_thread):

@@ -1,0 +1,60 @@
+"""Message bodies, encoded as kiwipy does it (YAML) but in C where that is to be had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import yaml
+
+# The representers and constructors of plumpy are registered when this is imported.
+from plumpy import persistence  # noqa: F401
+
+try:
+    from kiwipy.rmq import defaults
+except ImportError:  # kiwipy without its RabbitMQ part
+    defaults = None
+
+_Dumper: Any
+_Loader: Any
+if yaml.__with_libyaml__:
+
+    class _Dumper(yaml.CDumper):  # type: ignore[no-redef]
+        # Shared on purpose: what the program registers on the stock classes holds here too.
+        yaml_representers = yaml.Dumper.yaml_representers
+        yaml_multi_representers = yaml.Dumper.yaml_multi_representers
+
+    class _Loader(yaml.CFullLoader):  # type: ignore[no-redef]
+        yaml_constructors = yaml.FullLoader.yaml_constructors
+        yaml_multi_constructors = yaml.FullLoader.yaml_multi_constructors
+
+else:
+    _Dumper, _Loader = yaml.Dumper, yaml.FullLoader
+
+
+def encode(data: Any) -> bytes:
+    """Return the YAML of ``data``; the bytes are those of kiwipy's default encoder."""
+    encoded: bytes = yaml.dump(data, Dumper=_Dumper, encoding="utf-8")
+    return encoded
+
+
+def decode(body: bytes) -> Any:
+    """Return the data of a YAML document; accepts what kiwipy's default decoder does."""
+    return yaml.load(body, Loader=_Loader)
+
+
+def faster_encoder(encoder: Callable[[Any], Any]) -> Callable[[Any], bytes]:
+    """Return :func:`encode` in the place of kiwipy's default, and any other encoder as it is."""
+    if defaults is not None and encoder is defaults.ENCODER:
+        return encode
+
+    def encode_bytes(data: Any) -> bytes:
+        body = encoder(data)
+        return body.encode("utf-8") if isinstance(body, str) else bytes(body)
+
+    return encode_bytes
+
+
+def faster_decoder(decoder: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """Return :func:`decode` in the place of kiwipy's default, and any other decoder as it is."""
+    return decode if defaults is not None and decoder is defaults.DECODER else decoder
