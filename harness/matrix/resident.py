@@ -26,6 +26,8 @@ import logging  # noqa: F401
 import mmap
 import os
 import platform
+import queue  # noqa: F401
+import random  # noqa: F401
 import select
 import selectors
 import shutil
@@ -40,6 +42,9 @@ import threading
 import time
 import traceback
 import types
+import typing  # noqa: F401
+import unittest  # noqa: F401
+import weakref  # noqa: F401
 
 with contextlib.suppress(ImportError):  # Python 3.6 has none
     import contextvars  # noqa: F401
@@ -229,7 +234,9 @@ class Resident:
         pid = os.fork()
         if pid == 0:
             try:
-                become_child(order, out_child, err_child, self._null, cwd, self._base_path)
+                highest = max([out, out_child, err, err_child, *self._fds]) + 1
+                become_child(order, (self._null, out_child, err_child), highest, cwd)
+                sys.path[1:] = order["path"] + self._base_path
                 if order.get("trace"):
                     trace_lines(order)
                 tell_of_waits(shared)
@@ -504,14 +511,18 @@ def remove_tree(path):
 # From here on: what happens in the child.
 
 
-def become_child(order, out, err, null, cwd, base_path):
-    """Make the forked process look like one that was just started for the script."""
+def become_child(order, standard, highest, cwd):
+    """Make the forked process look like one that was just started for the script.
+
+    :param standard: what becomes its standard input, output and error
+    :param highest: every other file descriptor below this one is the resident's
+    """
     os.setsid()
     if _prctl is not None:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    for fd, standard in ((null, 0), (out, 1), (err, 2)):
-        os.dup2(fd, standard)
-    os.closerange(3, 1024)
+    for target, fd in enumerate(standard):
+        os.dup2(fd, target)
+    os.closerange(3, highest)
     stacks = 60  # out of the way of a script that counts its file descriptors
     os.dup2(2, stacks, False)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -522,12 +533,10 @@ def become_child(order, out, err, null, cwd, base_path):
     os.environ["TMPDIR"] = os.environ["HOME"] = cwd
     if order["path"]:
         os.environ["PYTHONPATH"] = os.pathsep.join(order["path"])
-    sys.path[:] = [os.path.dirname(order["script"])] + order["path"] + base_path
+    sys.path[0] = os.path.dirname(order["script"])
     sys.argv[:] = [order["script"]]
     if "random" in sys.modules:
         sys.modules["random"].seed()
-    if hasattr(gc, "unfreeze"):
-        gc.unfreeze()
     gc.enable()
 
 
