@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import ast
 import builtins
+import functools
 import importlib.metadata
 import inspect
 import math
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -47,10 +48,10 @@ if __name__ == "__main__":
 
     def _hang(*_):
         faulthandler.dump_traceback()
-        for _thing in gc.get_objects():
-            if hasattr(type(_thing), "print_stack") and not _thing.done():
-                print(f"\\n{{_thing}}:", file=sys.stderr)
-                _inner = _thing._coro
+        for _task in gc.get_objects():
+            if hasattr(type(_task), "print_stack") and not _task.done():
+                print(f"\\n{{_task}}:", file=sys.stderr)
+                _inner = _task._coro
                 while getattr(_inner, "cr_frame", None):
                     traceback.print_stack(_inner.cr_frame, limit=1)
                     _inner = _inner.cr_await
@@ -61,7 +62,6 @@ if __name__ == "__main__":
         signal.signal(signal.SIGALRM, _hang)
         signal.alarm({limit})
     _test = {name}
-    _status, _line = 0, "healthy"
     try:
         if {unfit}:
             raise ImportError("{needs}")
@@ -69,14 +69,13 @@ if __name__ == "__main__":
         _loop = asyncio.new_event_loop()
         asyncio.set_event_loop(_loop)
         _loop.run_until_complete(_test({arguments}))
-    except (ImportError, unittest.SkipTest) as _error:
-        _status, _line = 125, f"cannot run: {{_error}}"
-    except BaseException as _error:
+        _status, _line = 0, "healthy"
+    except (ImportError, unittest.SkipTest) as _why:
+        _status, _line = 125, f"cannot run: {{_why}}"
+    except BaseException as _bug:
         traceback.print_exc()
-        _frames = traceback.extract_tb(_error.__traceback__)
-        _at = [at for at in _frames if at.filename == _hang.__code__.co_filename][-1]
-        _line = f"bug: {{type(_error).__name__}}: {{str(_error) or _at.line}}"
-        _status, _line = 1, f"{{_line}} (line {{_at.lineno}})"
+        _at = traceback.extract_tb(_bug.__traceback__)[-1]
+        _status, _line = 1, f"bug: {{type(_bug).__name__}}: {{str(_bug) or _at.line}}"
     sys.stdout.flush()
     print(" ".join(_line.split()), file=sys.stderr, flush=True)
     os._exit(_status)
@@ -215,13 +214,18 @@ def _known_release(record: Scenario, library: str) -> str | None:
 
 def _projects(statements: Iterable[ast.stmt]) -> Iterator[str]:
     """Yield the PyPI projects whose modules are imported anywhere in some statements."""
-    known = importlib.metadata.packages_distributions()
+    known = _projects_of_modules()
     for statement in statements:
         for node in imports_in(statement):
             for module in modules_of(node):
                 top = module.partition(".")[0]
                 if not is_standard(top) and top not in STAYS_HERE:
                     yield canonicalize_name(known.get(top, [top])[0])
+
+
+@functools.cache
+def _projects_of_modules() -> Mapping[str, list[str]]:
+    return importlib.metadata.packages_distributions()
 
 
 def _installed(project: str) -> str | None:

@@ -79,20 +79,21 @@ def test_bug_is_named_with_the_line_that_failed(write, tmp_path):
         [sys.executable, script], check=False, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == EXIT_BUG
+    assert last_line(done.stderr) == "bug: AssertionError: assert seen == 2"
     number = script.read_text().splitlines().index("    assert seen == 2") + 1
-    assert last_line(done.stderr) == f"bug: AssertionError: assert seen == 2 (line {number})"
+    assert f'script.py", line {number}, in test_it' in done.stderr
 
 
 def test_message_of_an_exception_stays_on_one_line(write):
     status, _, errors = run(export(write("raise ValueError('one\\ntwo')\n")))
     assert status == EXIT_BUG
-    assert re.fullmatch(r"bug: ValueError: one two \(line \d+\)", last_line(errors))
+    assert last_line(errors) == "bug: ValueError: one two"
     assert "Traceback" in errors
 
 
 def test_exit_of_the_body_is_a_bug_and_not_a_pass(write):
     status, _, errors = run(export(write("raise SystemExit(0)\n")))
-    assert (status, last_line(errors).partition(" (")[0]) == (EXIT_BUG, "bug: SystemExit: 0")
+    assert (status, last_line(errors)) == (EXIT_BUG, "bug: SystemExit: 0")
 
 
 def test_skip_means_cannot_run(write):
@@ -377,8 +378,8 @@ def test_script_holds_the_statements_of_the_scenario_unchanged(record):
 def test_script_adds_at_most_60_lines_to_the_code_of_its_module(record):
     module = Module(record)
     imports = (ast.Import, ast.ImportFrom)
-    brought = [module.test, *(s for s in module.needed if not isinstance(s, imports))]
-    own = sum(len(module.code([statement]).splitlines()) for statement in brought)
+    brought = [*(s for s in module.needed if not isinstance(s, imports)), module.test]
+    own = len(module.code(brought).splitlines())
     assert len(export(record).splitlines()) - own <= 60
 
 
