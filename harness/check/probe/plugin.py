@@ -1,0 +1,426 @@
+"""The pytest plugin: what each test did, one JSON line per event, and which of them are vacuous."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import sys
+import unittest
+from collections.abc import Iterator
+from types import CodeType
+from typing import Any, NamedTuple
+
+import pytest
+
+from . import body
+from .coroutines import UnawaitedRecorder
+from .functions import body_of, innermost, is_async, is_generator, source_of
+from .watch import make_watcher
+
+try:
+    import resource
+except ImportError:  # not on Windows
+    resource = None  # type: ignore[assignment]
+
+# Words of pytest and its plugins when they skip, instead of run, what they cannot run.
+_NO_RUNNER = re.compile(r"async def|coroutine|no async plugin", re.I)
+_NO_GENERATORS = re.compile(r"generator|yield tests", re.I)
+_SETUPS = (
+    "setUp",
+    "tearDown",
+    "asyncSetUp",
+    "asyncTearDown",
+    "setUpClass",
+    "setup_method",
+    "teardown_method",
+    "setup_class",
+)
+_MODULE_SETUPS = ("setUpModule", "setup_module", "setup_function", "teardown_function")
+
+
+class Fixture(NamedTuple):
+    """An async fixture whose value was handed out as it is."""
+
+    name: str
+    code: CodeType
+
+
+class Watch:
+    """What is known about the test that runs now."""
+
+    def __init__(self, item: pytest.Function) -> None:
+        self.item = item
+        self.raw = item.obj
+        self.code = body_of(self.raw)
+        self.wrapped = innermost(self.raw) is not getattr(self.raw, "__func__", self.raw)
+        self.outcome = ""
+        self.reason = ""
+        self.blind = False
+        self.children = _children()
+        self.fixtures: list[Fixture] = []
+
+
+def _children() -> int:
+    """A number that grows with every child process that has ended."""
+    return 0 if resource is None else resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt
+
+
+class Plugin:
+    """Registered with pytest by :mod:`.launch`.
+
+    :param events: file that JSON lines are appended to
+    :param temp: directory for what plugins would otherwise write into the project
+    """
+
+    def __init__(self, events: str, temp: str) -> None:
+        self._events = events
+        self._temp = temp
+        self._watcher = make_watcher()
+        self._recorder = UnawaitedRecorder()
+        self._watch: Watch | None = None
+        self._async_fixtures: set[CodeType] = set()
+
+    def _emit(self, event: str, **data: Any) -> None:
+        # Opened each time: a test may run in a forked child, or close every descriptor it finds.
+        with open(self._events, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"event": event, **data}) + "\n")
+
+    # The run
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_load_initial_conftests(self, early_config: pytest.Config) -> Iterator[None]:
+        # Before pytest-cov reads it: it would write its data file into the project.
+        early_config.known_args_namespace.no_cov = True
+        yield
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_cmdline_main(self, config: pytest.Config) -> Iterator[None]:
+        storage = "file://" + os.path.join(self._temp, "benchmarks")
+        for name, value in {
+            "benchmark_storage": storage,
+            "continue_on_collection_errors": True,
+            "log_file": os.devnull,
+            "maxfail": 0,
+            "numprocesses": 0,
+            "dist": "no",
+            "tx": [],
+            "stepwise": False,
+            "usepdb": False,
+            "xmlpath": None,
+        }.items():
+            if hasattr(config.option, name):
+                setattr(config.option, name, value)
+        distributions = {
+            str(distribution.project_name): str(distribution.version)
+            for _, distribution in config.pluginmanager.list_plugin_distinfo()
+        }
+        self._emit(
+            "started",
+            python=platform.python_version(),
+            executable=sys.executable,
+            pytest=pytest.__version__,
+            plugins=distributions,
+            rootdir=str(getattr(config, "rootpath", "")),
+        )
+        yield
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Tell of what could not be collected; the rest goes on."""
+        if report.failed:
+            self._emit("collect-error", nodeid=report.nodeid, message=str(report.longrepr))
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Tell how many tests there are."""
+        self._emit("collected", count=len(session.items))
+
+    # One test
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
+        self._emit("begin", nodeid=item.nodeid)
+        self._watch = None
+        if isinstance(item, pytest.Function):
+            self._watch = Watch(item)
+            if self._watch.code is not None:
+                self._watcher.watch(self._watch.code)
+            for function in self._async_setups(item):
+                self._watcher.watch(function)
+        self._recorder.begin()
+        self._watcher.begin()
+        try:
+            yield
+        finally:
+            self._watcher.end()
+            self._recorder.end()
+            self._watch = None
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_call(self) -> Iterator[None]:
+        if self._watch is not None:
+            self._watch.children = _children()
+        yield
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_fixture_setup(self, fixturedef: Any) -> Iterator[None]:
+        code = body_of(fixturedef.func)
+        if code is not None and is_async(code):
+            self._watcher.watch(code)
+            self._async_fixtures.add(code)
+        yield
+        cached = fixturedef.cached_result
+        if self._watch is not None and cached is not None and cached[2] is None:
+            self._note_fixture(self._watch, fixturedef.argname, cached[0])
+
+    def _note_fixture(self, watch: Watch, name: str, value: object) -> None:
+        code = getattr(value, "cr_code", None) or getattr(value, "ag_code", None)
+        if code in self._async_fixtures:
+            fixture = Fixture(name, code)
+            if fixture not in watch.fixtures:
+                watch.fixtures.append(fixture)
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item, call: Any) -> Iterator[None]:
+        outcome: Any = yield
+        watch = self._watch
+        report = outcome.get_result()
+        if watch is None or watch.item is not item:
+            if report.when == "call" or report.outcome != "passed":
+                self._emit("test", nodeid=item.nodeid, outcome=report.outcome, findings=[])
+            return
+        if report.when == "call" or report.outcome != "passed":
+            if not watch.outcome or report.outcome == "failed":
+                watch.outcome = _outcome_of(report)
+                watch.reason = _reason_of(report)
+            watch.blind = self._watcher.blind
+        if report.when == "teardown":
+            self._emit(
+                "test",
+                nodeid=item.nodeid,
+                outcome=watch.outcome,
+                entered=watch.code is not None and self._watcher.entered(watch.code),
+                findings=self._findings(watch),
+            )
+
+    # What it shows
+
+    def _findings(self, watch: Watch) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        if watch.code is None:
+            return found
+        passed = watch.outcome in ("passed", "xpassed")
+        if self._watcher.entered(watch.code):
+            if passed:
+                found += self._shown_by_body(watch, watch.code)
+            elif self._watcher.returned(watch.code) and _was_not_run(watch):
+                seen = f"{_skipped(watch)}; nothing awaited the coroutine that it returned"
+                found.append(self._finding("coroutine-not-awaited", watch.code, seen))
+        else:
+            found += self._never_entered(watch, watch.code)
+        if passed and not watch.blind:
+            found += self._fixtures_unawaited(watch)
+        return found
+
+    def _finding(self, kind: str, code: CodeType, seen: str, line: int = 0) -> dict[str, Any]:
+        source = source_of(code)
+        line = line or (source.lineno if source else code.co_firstlineno)
+        return {"kind": kind, "file": code.co_filename, "line": line, "seen": seen}
+
+    def _never_entered(self, watch: Watch, code: CodeType) -> list[dict[str, Any]]:
+        passed = watch.outcome in ("passed", "xpassed")
+        dropped = any(unawaited.code is code for unawaited in self._recorder.seen)
+        # Without a dropped coroutine a body may have run unseen: in a child, or under a debugger.
+        if not dropped and (watch.blind or watch.children != _children()):
+            return []
+        not_run = watch.outcome in ("xfailed", "skipped") and _NO_GENERATORS.search(watch.reason)
+        by_runner = is_async(code) and _was_not_run(watch)
+        if not passed and not by_runner and not (is_generator(code) and not_run):
+            return []
+        seen = f"{watch.outcome if passed else _skipped(watch)}, body never entered"
+        if dropped:
+            seen += "; its coroutine was created and dropped"
+        marks = sorted({"asyncio", "anyio", "trio"} & {m.name for m in watch.item.iter_markers()})
+        if is_generator(code):
+            kind = "generator-test"
+        elif not is_async(code):
+            kind = "never-entered"
+        elif self._is_testcase(watch.item):
+            kind = "async-in-testcase"
+            if marks:
+                seen += f"; the mark {marks[0]!r} has no effect in a unittest.TestCase"
+        elif watch.wrapped:
+            kind = "coroutine-not-awaited"
+            seen += "; its decorator awaits nothing"
+        else:
+            kind = "unhandled-async"
+            if marks:
+                seen += f"; no plugin handles the mark {marks[0]!r}"
+        return [self._finding(kind, code, seen)]
+
+    def _shown_by_body(self, watch: Watch, code: CodeType) -> list[dict[str, Any]]:
+        source = source_of(code)
+        for unawaited in self._recorder.seen:
+            if unawaited.code is None or unawaited.expected or self._is_filtered(watch):
+                continue
+            inside = unawaited.creator == code.co_name and unawaited.file == code.co_filename
+            if not inside or source is None:
+                continue
+            what = unawaited.code.co_name
+            use = body.coroutine_use(source, unawaited.line, what)
+            if use is None:
+                continue
+            if use.how == "dropped" and body.asserts_anything(source, besides=0):
+                continue
+            seen = f"passed; the coroutine {what!r} was {_USES[use.how]}, its body never entered"
+            return [self._finding("coroutine-not-awaited", code, seen, unawaited.line)]
+        if self._watcher.returned_unstarted(code):
+            seen = "passed; the coroutine that it returned was never started"
+            return [self._finding("coroutine-not-awaited", code, seen)]
+        if source is None or watch.blind:
+            return []
+        lines = self._watcher.lines(code)
+        swallowed = body.swallowed_assertion(source, lines)
+        if swallowed is not None:
+            seen = "passed; this assertion did not hold and the test caught it"
+            return [self._finding("swallowed-assertion", code, seen, swallowed)]
+        if self._nothing_else_can_fail(watch):
+            why = body.cannot_fail(source, lines)
+            if why is not None:
+                return [self._finding("asserts-nothing", code, f"passed; {why}")]
+        return []
+
+    def _fixtures_unawaited(self, watch: Watch) -> list[dict[str, Any]]:
+        for name, value in (getattr(watch.item, "funcargs", None) or {}).items():
+            self._note_fixture(watch, name, value)
+        found = [
+            self._finding(
+                "async-fixture-not-awaited",
+                fixture.code,
+                f"passed with fixture {fixture.name!r} being a bare {_kind_of(fixture.code)}, "
+                "its body never entered",
+            )
+            for fixture in watch.fixtures
+            if fixture.code not in self._watcher.ever
+        ]
+        found += [
+            self._finding(
+                "async-fixture-not-awaited",
+                code,
+                f"passed; {code.co_name!r} is async and its body was never entered",
+            )
+            for code in self._async_setups(watch.item)
+            if code not in self._watcher.ever
+        ]
+        return found
+
+    @staticmethod
+    def _is_testcase(item: pytest.Function) -> bool:
+        owner = getattr(item, "cls", None)
+        return isinstance(owner, type) and issubclass(owner, unittest.TestCase)
+
+    @staticmethod
+    def _async_setups(item: pytest.Function) -> list[CodeType]:
+        owner = getattr(item, "cls", None)
+        codes = [body_of(getattr(owner, name, None)) for name in _SETUPS]
+        # What unittest itself defines does nothing, and is not called outside its own async case.
+        return [
+            code
+            for code in codes
+            if code is not None and is_async(code) and code.co_filename != _UNITTEST_ASYNC
+        ]
+
+    @staticmethod
+    def _is_filtered(watch: Watch) -> bool:
+        return any(
+            "never awaited" in str(argument) or "RuntimeWarning" in str(argument)
+            for mark in watch.item.iter_markers("filterwarnings")
+            for argument in mark.args
+        )
+
+    def _nothing_else_can_fail(self, watch: Watch) -> bool:
+        """Whether the body is all there is: no fixture, set-up or decorator of the project ran."""
+        item = watch.item
+        if watch.wrapped:
+            return False
+        own = {
+            name
+            for mark in item.iter_markers("parametrize")
+            for name in re.split(r"[,\s]+", _names_of(mark))
+        }
+        callspec = getattr(item, "callspec", None)
+        if callspec is not None and not set(callspec.params) <= own:
+            return False
+        for name in getattr(item, "fixturenames", ()):
+            definitions = item._fixtureinfo.name2fixturedefs.get(name, ())
+            for definition in definitions:
+                code = body_of(definition.func)
+                if code is None or not _is_installed(code.co_filename):
+                    return False
+        owner = getattr(item, "cls", None)
+        for name in _SETUPS:
+            code = body_of(getattr(owner, name, None))
+            if code is not None and not _is_installed(code.co_filename):
+                return False
+        return not any(hasattr(item.module, name) for name in _MODULE_SETUPS)
+
+
+_UNITTEST_ASYNC = getattr(
+    body_of(getattr(getattr(unittest, "IsolatedAsyncioTestCase", None), "asyncSetUp", None)),
+    "co_filename",
+    "",
+)
+_LIBRARY = os.path.dirname(os.path.abspath(unittest.__file__))
+_USES = {
+    "dropped": "created and dropped",
+    "returned": "returned to nobody who awaits it",
+    "asserted": "asserted on, which always holds",
+}
+
+
+def _is_installed(path: str) -> bool:
+    """Whether the file belongs to an installed distribution or to Python, not to the project."""
+    parts = re.split(r"[\\/]", path)
+    return bool({"site-packages", "dist-packages"} & set(parts)) or path.startswith(
+        (os.path.dirname(_LIBRARY), "<")
+    )
+
+
+def _names_of(mark: Any) -> str:
+    names = mark.args[0] if mark.args else mark.kwargs.get("argnames", "")
+    return names if isinstance(names, str) else ",".join(names)
+
+
+def _outcome_of(report: Any) -> str:
+    expected = hasattr(report, "wasxfail")
+    if report.outcome == "skipped":
+        return "xfailed" if expected else "skipped"
+    if report.outcome == "failed":
+        return "failed" if report.when == "call" else "error"
+    return "xpassed" if expected else "passed"
+
+
+def _reason_of(report: Any) -> str:
+    if hasattr(report, "wasxfail"):
+        return str(report.wasxfail)
+    longrepr = report.longrepr
+    return str(longrepr[2]) if isinstance(longrepr, tuple) else ""
+
+
+def _was_not_run(watch: Watch) -> bool:
+    """Whether pytest or a plugin skipped the test for want of anything that runs it."""
+    return watch.outcome == "skipped" and bool(_NO_RUNNER.search(watch.reason))
+
+
+def _skipped(watch: Watch) -> str:
+    reason = re.sub(r"^(Skipped: |reason: )", "", watch.reason)
+    return f"{watch.outcome} ({_one_line(reason)})"
+
+
+def _one_line(text: str) -> str:
+    first = text.strip().splitlines()[0] if text.strip() else ""
+    return first[:157] + "..." if len(first) > 160 else first
+
+
+def _kind_of(code: CodeType) -> str:
+    return "async generator" if is_generator(code) else "coroutine"

@@ -1,0 +1,154 @@
+"""See which lines of some code objects run: ``sys.monitoring``, or ``sys.settrace`` before 3.12."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import threading
+import weakref
+from types import CodeType, FrameType
+from typing import Any
+
+
+class Watcher:
+    """Records, for watched code objects only, that the body was entered and which lines ran.
+
+    A coroutine that is created and closed without being started does not count as entered.
+    """
+
+    def __init__(self) -> None:
+        self.ever: set[CodeType] = set()
+        self._watched: set[CodeType] = set()
+        #: Lines of the current test, each once, in the order of their first execution.
+        self._lines: dict[CodeType, list[int]] = {}
+        self._entered: set[CodeType] = set()
+        self._returned: dict[CodeType, weakref.ref[Any]] = {}
+
+    def watch(self, code: CodeType) -> None:
+        """Observe this code object from now on."""
+        self._watched.add(code)
+
+    def begin(self) -> None:
+        """Forget what the previous test did and start observing."""
+        self._lines.clear()
+        self._entered.clear()
+        self._returned.clear()
+
+    def end(self) -> None:
+        """Stop observing."""
+
+    @property
+    def blind(self) -> bool:
+        """Whether something took the observation away: then "not seen" proves nothing."""
+        return False
+
+    def entered(self, code: CodeType) -> bool:
+        """Whether the body ran in the current test, be it only its first line."""
+        return code in self._entered
+
+    def lines(self, code: CodeType) -> list[int]:
+        """The lines that ran in the current test."""
+        return self._lines.get(code, [])
+
+    def returned(self, code: CodeType) -> bool:
+        """Whether the body returned a coroutine."""
+        return code in self._returned
+
+    def returned_unstarted(self, code: CodeType) -> bool:
+        """Whether the body returned a coroutine that is still alive and has not been started."""
+        reference = self._returned.get(code)
+        value = reference() if reference is not None else None
+        return value is not None and inspect.getcoroutinestate(value) == inspect.CORO_CREATED
+
+    def _on_entered(self, code: CodeType) -> None:
+        self._entered.add(code)
+        self.ever.add(code)
+
+    def _on_return(self, code: CodeType, value: object) -> None:
+        # Weakly: the moment at which an unawaited coroutine is dropped must not change.
+        if inspect.iscoroutine(value):
+            self._returned[code] = weakref.ref(value)
+
+
+class TracingWatcher(Watcher):
+    """The way before Python 3.12; gives way to a debugger or coverage that is there already."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._active = False
+        threading.settrace(self._global)
+
+    def begin(self) -> None:
+        super().begin()
+        self._active = sys.gettrace() is None
+        if self._active:
+            sys.settrace(self._global)
+
+    def end(self) -> None:
+        if self._active and not self.blind:
+            sys.settrace(None)
+        self._active = False
+
+    @property
+    def blind(self) -> bool:
+        # Bound methods are equal, not identical, from one access to the next.
+        return not self._active or sys.gettrace() != self._global
+
+    def _global(self, frame: FrameType, event: str, argument: object) -> Any:
+        return self._local if frame.f_code in self._watched else None
+
+    def _local(self, frame: FrameType, event: str, argument: object) -> Any:
+        code = frame.f_code
+        # Not on "call": closing a coroutine that was never started causes that event as well.
+        if event == "line":
+            self._on_entered(code)
+            lines = self._lines.setdefault(code, [])
+            if frame.f_lineno not in lines:
+                lines.append(frame.f_lineno)
+        elif event == "return":
+            self._on_return(code, argument)
+        return self._local
+
+
+class MonitoringWatcher(Watcher):
+    """The way from Python 3.12 on: events of the watched code objects only, in every thread."""
+
+    def __init__(self, tool: int) -> None:
+        super().__init__()
+        monitoring: Any = getattr(sys, "monitoring")  # noqa: B009 (older Pythons have none)
+        self._monitoring = monitoring
+        self._tool = tool
+        events = monitoring.events
+        self._events = events.PY_START | events.PY_RETURN | events.LINE
+        monitoring.register_callback(tool, events.PY_START, self._start)
+        monitoring.register_callback(tool, events.PY_RETURN, self._return)
+        monitoring.register_callback(tool, events.LINE, self._line)
+
+    def watch(self, code: CodeType) -> None:
+        if code not in self._watched:
+            self._monitoring.set_local_events(self._tool, code, self._events)
+        elif code in self.ever:
+            # Lines switched off by an earlier run of the same body, under other parameters.
+            self._monitoring.restart_events()
+        super().watch(code)
+
+    def _start(self, code: CodeType, offset: int) -> None:
+        self._on_entered(code)
+
+    def _return(self, code: CodeType, offset: int, value: object) -> None:
+        self._on_return(code, value)
+
+    def _line(self, code: CodeType, line: int) -> Any:
+        self._lines.setdefault(code, []).append(line)
+        return self._monitoring.DISABLE
+
+
+def make_watcher() -> Watcher:
+    """The best watcher that this interpreter has free."""
+    monitoring: Any | None = getattr(sys, "monitoring", None)
+    if monitoring is not None:
+        for tool in (4, 3):  # the numbers that no kind of tool is given by convention
+            if monitoring.get_tool(tool) is None:
+                monitoring.use_tool_id(tool, "loop-harness check")
+                return MonitoringWatcher(tool)
+    return TracingWatcher()
