@@ -6,19 +6,12 @@
 
 from __future__ import annotations
 
-from .. import events as events
-from .. import futures as futures
-from .. import loaders as loaders
-from .. import utils as utils
+from .. import events, futures, loaders, utils  # noqa: F401
 from .._public import publish
-from ..base.utils import call_with_super_check as call_with_super_check
-from ..base.utils import super_check as super_check
-from ..utils import PID_TYPE as PID_TYPE
-from ..utils import SAVED_STATE_TYPE as SAVED_STATE_TYPE
+from ..base.utils import call_with_super_check, super_check  # noqa: F401
+from ..utils import PID_TYPE, SAVED_STATE_TYPE  # noqa: F401
 from ._bundle import (
-    _BUNDLE_TAG as _BUNDLE_TAG,
-)
-from ._bundle import (
+    _BUNDLE_TAG,  # noqa: F401
     Bundle,
     _bundle_constructor,
     _bundle_representer,
@@ -26,43 +19,36 @@ from ._bundle import (
     uuid_representer,
 )
 from ._context import LoadSaveContext
-from ._exceptions import ExceptionStandIn, decode_exception, encode_exception
+from ._exceptions import ExceptionStandIn as ExceptionStandIn
+from ._exceptions import decode_exception as decode_exception
+from ._exceptions import encode_exception as encode_exception
 from ._future import SavableFuture
-from ._savable import (
-    META as META,
-)
-from ._savable import (
-    META__CLASS_NAME as META__CLASS_NAME,
-)
-from ._savable import (
-    META__OBJECT_LOADER as META__OBJECT_LOADER,
-)
-from ._savable import (
-    META__TYPE__METHOD as META__TYPE__METHOD,
-)
-from ._savable import (
-    META__TYPE__SAVABLE as META__TYPE__SAVABLE,
-)
-from ._savable import (
-    META__TYPES as META__TYPES,
-)
-from ._savable import (
-    META__USER as META__USER,
-)
-from ._savable import (
+from ._future import saved_future as saved_future
+from ._memory import InMemoryPersister
+from ._persister import PersistedCheckpoint, PersistedPickle, Persister
+from ._pickle import PicklePersister
+from ._savable import (  # noqa: F401
+    META,
+    META__CLASS_NAME,
+    META__OBJECT_LOADER,
+    META__TYPE__METHOD,
+    META__TYPE__SAVABLE,
+    META__TYPES,
+    META__USER,
     Savable,
+    SavableClsType,
+    _ensure_object_loader,
     auto_persist,
 )
-from ._savable import (
-    SavableClsType as SavableClsType,
-)
-from ._savable import (
-    _ensure_object_loader as _ensure_object_loader,
-)
+from ._sqlite import SqlitePersister as SqlitePersister
 
 __all__ = [
     "Bundle",
+    "InMemoryPersister",
     "LoadSaveContext",
+    "PersistedCheckpoint",
+    "Persister",
+    "PicklePersister",
     "Savable",
     "SavableFuture",
     "auto_persist",
@@ -72,9 +58,15 @@ publish(
     __name__,
     Bundle,
     ExceptionStandIn,
+    InMemoryPersister,
     LoadSaveContext,
+    PersistedCheckpoint,
+    PersistedPickle,
+    Persister,
+    PicklePersister,
     Savable,
     SavableFuture,
+    SqlitePersister,
     _bundle_constructor,
     _bundle_representer,
     auto_persist,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 from typing import Any
 
 from ..events import get_or_create_event_loop
 from ..exceptions import PersistenceError
+from ..loaders import get_object_loader
 from ..utils import SAVED_STATE_TYPE
 from ._context import LoadSaveContext
+from ._copy import snapshot
 from ._exceptions import decode_exception, encode_exception, storable_exception
-from ._savable import Savable, auto_persist
+from ._savable import META, META__CLASS_NAME, Savable, auto_persist
 
 _EXCEPTION = "exception"
 # An exception that pickle cannot rebuild is `exception` by name and message only; this is the rest.
@@ -25,9 +28,7 @@ class SavableFuture(asyncio.Future[Any], Savable):
         self, out_state: SAVED_STATE_TYPE, save_context: LoadSaveContext | None
     ) -> None:
         super().save_instance_state(out_state, save_context)
-        if self.done() and not self.cancelled() and (exc := self.exception()) is not None:
-            out_state[_EXCEPTION] = storable_exception(exc)
-            out_state[_EXCEPTION_TEXT] = encode_exception(exc)
+        out_state.update(_saved_exception(self))
 
     @classmethod
     def recreate_from(
@@ -59,3 +60,23 @@ class SavableFuture(asyncio.Future[Any], Savable):
             self.cancel()
         elif state != "PENDING":
             raise PersistenceError(f"a saved future is in the unknown state {state!r}")
+
+
+def saved_future(future: asyncio.Future[Any] | concurrent.futures.Future[Any]) -> SAVED_STATE_TYPE:
+    """Return the saved state of any future; it is loaded as a :class:`SavableFuture`."""
+    done = future.done()
+    failed = done and (future.cancelled() or future.exception() is not None)
+    return {
+        META: {META__CLASS_NAME: get_object_loader().identify_object(SavableFuture)},
+        "_state": "CANCELLED" if future.cancelled() else "FINISHED" if done else "PENDING",
+        "_result": snapshot(future.result()) if done and not failed else None,
+        **_saved_exception(future),
+    }
+
+
+def _saved_exception(
+    future: asyncio.Future[Any] | concurrent.futures.Future[Any],
+) -> dict[str, Any]:
+    if not future.done() or future.cancelled() or (exc := future.exception()) is None:
+        return {}
+    return {_EXCEPTION: storable_exception(exc), _EXCEPTION_TEXT: encode_exception(exc)}

@@ -1,0 +1,150 @@
+"""The SQL of :class:`plumpy.persistence.SqlitePersister`, and the connection it goes through.
+
+All that knows about the database is here: another one is a class with the same methods.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from ..exceptions import PersistenceError
+
+SCHEMA_VERSION = 1
+BUSY_TIMEOUT = 60.0  # seconds that a write waits for those of other processes
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS checkpoints (
+    pid TEXT NOT NULL,
+    tag TEXT NOT NULL,
+    bundle TEXT NOT NULL,
+    PRIMARY KEY (pid, tag)
+) WITHOUT ROWID
+"""
+SAVE = """
+INSERT INTO checkpoints (pid, tag, bundle) VALUES (?, ?, ?)
+ON CONFLICT (pid, tag) DO UPDATE SET bundle = excluded.bundle
+"""
+LOAD = "SELECT bundle FROM checkpoints WHERE pid = ? AND tag = ?"
+NAMES = "SELECT pid, tag FROM checkpoints ORDER BY pid, tag"
+NAMES_OF = "SELECT pid, tag FROM checkpoints WHERE pid = ? ORDER BY tag"
+DELETE = "DELETE FROM checkpoints WHERE pid = ? AND tag = ?"
+DELETE_ALL_OF = "DELETE FROM checkpoints WHERE pid = ?"
+
+
+def connect(path: str) -> sqlite3.Connection:
+    """Open a database file in WAL mode, so that readers and the writer do not wait for each other.
+
+    Each statement is a transaction of its own unless one is begun. Commits reach the disk before
+    they return.
+
+    :raises PersistenceError: if the file is not a database, or of a later release
+    """
+    try:
+        connection = sqlite3.connect(
+            path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            create_schema(connection)
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.Error as exc:
+        raise PersistenceError(f"cannot open {path} as a database of checkpoints: {exc}") from exc
+    return connection
+
+
+def create_schema(connection: sqlite3.Connection) -> None:
+    """Create the tables if they are not there.
+
+    :raises PersistenceError: if a later release made them
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version == SCHEMA_VERSION:
+        return
+    with transaction(connection):
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            raise PersistenceError(
+                f"the database has format {version}, this release reads up to {SCHEMA_VERSION}"
+            )
+        connection.execute(SCHEMA)
+        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Make several statements one transaction that may write from its beginning."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+class SqliteDatabase:
+    """A table of texts by pid and tag, for any number of threads and operating system processes.
+
+    :param path: of the file, or ``:memory:``
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._owner = os.getpid()
+        # Connections of a parent process: using or even closing them here would harm the parent.
+        self._inherited: list[sqlite3.Connection] = []
+        self._connected()
+
+    def close(self) -> None:
+        """Close the file; the next use opens it again."""
+        with self._lock:
+            if self._connection is not None and self._owner == os.getpid():
+                self._connection.close()
+                self._connection = None
+
+    def save(self, pid: str, tag: str, bundle: str) -> None:
+        """Store a text, in place of what was there."""
+        self._run(SAVE, pid, tag, bundle)
+
+    def load(self, pid: str, tag: str) -> str | None:
+        """Return a text, or ``None``."""
+        rows = self._run(LOAD, pid, tag)
+        return rows[0][0] if rows else None
+
+    def names(self, pid: str | None = None) -> list[tuple[str, str]]:
+        """Return the pid and tag of each text, of all or of one process."""
+        return self._run(NAMES) if pid is None else self._run(NAMES_OF, pid)
+
+    def delete(self, pid: str, tag: str | None = None) -> None:
+        """Remove one text of a process, or all of them."""
+        if tag is None:
+            self._run(DELETE_ALL_OF, pid)
+        else:
+            self._run(DELETE, pid, tag)
+
+    def _run(self, statement: str, *parameters: str) -> list[Any]:
+        with self._lock:
+            try:
+                return self._connected().execute(statement, parameters).fetchall()
+            except sqlite3.Error as exc:
+                raise PersistenceError(f"the database {self._path} failed: {exc}") from exc
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._owner != os.getpid():
+            if self._connection is not None:
+                self._inherited.append(self._connection)
+                self._connection = None
+            self._owner = os.getpid()
+        if self._connection is None:
+            self._connection = connect(self._path)
+        return self._connection

@@ -1,0 +1,238 @@
+"""Work chains: processes whose steps are given by an outline."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, cast
+
+from .. import mixins, persistence, process_states, processes
+from ..futures import CancelledError
+from ..process_spec import ProcessSpec
+from ..utils import PID_TYPE, SAVED_STATE_TYPE
+from ._awaitables import Awaitables
+from ._instructions import WC_COMMAND_TYPE, _Block, _FunctionCall, _Instruction
+from ._steppers import STEPPER_STATE, Stepper, _PropagateReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    import kiwipy
+
+ToContext = dict
+
+
+class WorkChainSpec(ProcessSpec):
+    """The specification of a work chain: its inputs, its outputs and its outline."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._outline: _Instruction | None = None
+
+    def get_description(self) -> dict[str, Any]:
+        """Return what there is to know about ports and outline."""
+        description = super().get_description()
+        if self._outline is not None:
+            description["outline"] = self._outline.get_description()
+        return description
+
+    def outline(self, *commands: _Instruction | WC_COMMAND_TYPE) -> None:
+        """Set the steps of the work chain.
+
+        :param commands: methods of the class, or ``if_``, ``while_`` and ``return_``
+        :raises TypeError: if something else is given, or a function that does not take exactly the
+            work chain
+        """
+        self._outline = _Block(commands)
+
+    def get_outline(self) -> _Instruction | _FunctionCall:
+        """Return the steps of the work chain."""
+        assert self._outline is not None, "outline not yet loaded"
+        return self._outline
+
+
+class Waiting(process_states.Waiting):
+    """Waits for futures and processes, and puts their outcome into the context of the work chain.
+
+    What is waited for is the ``data`` of the state. If one fails the work chain excepts with that
+    exception; if one is cancelled, with :class:`plumpy.CancelledError`.
+
+    :param awaiting: futures and processes, with the name or names that each gets in the context
+    """
+
+    __slots__ = ("_failure", "_watched")
+
+    def __init__(
+        self,
+        process: WorkChain,
+        done_callback: Callable[..., Any] | None,
+        msg: str | None = None,
+        awaiting: dict[Any, Any] | None = None,
+    ) -> None:
+        super().__init__(process, done_callback, msg, _as_awaitables(awaiting))
+        self._failure: BaseException | None = None
+        self._watched: dict[asyncio.Future[Any], list[Any]] = {}
+
+    @property
+    def _awaiting(self) -> Awaitables | None:
+        return cast("Awaitables | None", self.data)
+
+    def load_instance_state(
+        self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
+    ) -> None:
+        super().load_instance_state(saved_state, load_context)
+        self.data = _as_awaitables(self.data)
+        self._failure = None
+        self._watched = {}
+
+    def enter(self) -> None:
+        super().enter()
+        self._watch()
+
+    def exit(self) -> None:
+        super().exit()
+        for future in self._watched:
+            future.remove_done_callback(self._awaitable_done)
+        self._watched = {}
+
+    async def execute(self) -> process_states.State:
+        """Wait; the next state is RUNNING."""
+        self._watch()
+        if self._awaiting is not None and not self._awaiting:
+            self.resume()
+        if self._failure is None:
+            state = await super().execute()
+        if self._failure is not None:
+            raise self._failure
+        return state
+
+    def _watch(self) -> None:
+        """Have this state called back by what it waits for, also if it was loaded."""
+        if self._watched or not self._awaiting:
+            return
+        loop = cast("WorkChain", self.state_machine).loop
+        for future, awaitable in self._awaiting.futures(loop):
+            self._watched.setdefault(future, []).append(awaitable)
+        for future in self._watched:
+            future.add_done_callback(self._awaitable_done)
+        self._awaiting.start(loop)
+
+    def _awaitable_done(self, future: asyncio.Future[Any]) -> None:
+        awaitables = self._watched.pop(future, None)
+        error = None if future.cancelled() else future.exception()
+        if awaitables is None or self._awaiting is None or self._failure is not None:
+            return
+        names = [name for awaitable in awaitables for name in self._awaiting[awaitable]]
+        if future.cancelled():
+            error = CancelledError(f"what `ctx.{names[0]}` was waited for was cancelled")
+        if error is not None:
+            self._failure = error
+            self.resume()
+            return
+        context = cast("WorkChain", self.state_machine).ctx
+        assert context is not None
+        for name in names:
+            context[name] = future.result()
+        for awaitable in awaitables:
+            del self._awaiting[awaitable]
+        if not self._awaiting:
+            self.resume()
+
+
+def _as_awaitables(awaiting: Any) -> Awaitables | None:
+    if awaiting is None or isinstance(awaiting, Awaitables):
+        return awaiting
+    return Awaitables(
+        (awaitable, [names] if isinstance(names, str) else list(names))
+        for awaitable, names in awaiting.items()
+    )
+
+
+class WorkChain(mixins.ContextMixin, processes.Process):
+    """A process whose steps are the methods named in the outline of its specification.
+
+    A step that returns nothing, or a dictionary such as ``ToContext(name=future)``, is followed by
+    the next one; what any other step returns is the result of the work chain. The values of the
+    dictionary are futures or processes: the next step begins when all of them are done, and finds
+    their results in the context. Steps may be asynchronous.
+    """
+
+    _spec_class = WorkChainSpec
+    _STEPPER_STATE = STEPPER_STATE
+    _CONTEXT = "CONTEXT"
+
+    def __init__(
+        self,
+        inputs: dict[str, Any] | None = None,
+        pid: PID_TYPE | None = None,
+        logger: logging.Logger | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+        communicator: kiwipy.Communicator | None = None,
+    ) -> None:
+        super().__init__(
+            inputs=inputs, pid=pid, logger=logger, loop=loop, communicator=communicator
+        )
+
+    @classmethod
+    def get_state_classes(cls) -> dict[Hashable, type[process_states.State]]:
+        states = super().get_state_classes()
+        states[process_states.ProcessState.WAITING] = Waiting
+        return states
+
+    @classmethod
+    def spec(cls) -> WorkChainSpec:
+        """Return the specification of the class."""
+        spec = super().spec()
+        assert isinstance(spec, WorkChainSpec)
+        return spec
+
+    def on_create(self) -> None:
+        super().on_create()
+        self._awaitables = Awaitables()
+        self._stepper: Stepper | None = self.spec().get_outline().create_stepper(self)
+
+    def save_instance_state(
+        self, out_state: SAVED_STATE_TYPE, save_context: persistence.LoadSaveContext | None
+    ) -> None:
+        super().save_instance_state(out_state, save_context)
+        if self._stepper is not None:
+            out_state[self._STEPPER_STATE] = self._stepper.save()
+
+    def load_instance_state(
+        self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
+    ) -> None:
+        super().load_instance_state(saved_state, load_context)
+        self._awaitables = Awaitables()
+        self._stepper = None
+        stepper_state = saved_state.get(self._STEPPER_STATE)
+        if stepper_state is not None:
+            self._stepper = self.spec().get_outline().recreate_stepper(stepper_state, self)
+
+    def to_context(self, **kwargs: asyncio.Future[Any] | processes.Process) -> None:
+        """Wait for futures or processes after the present step.
+
+        :param kwargs: each with the name that its outcome gets in the context: the result of a
+            future, the outputs of a process
+        :raises TypeError: for anything else
+        """
+        for name, awaitable in kwargs.items():
+            self._awaitables.add(name, awaitable)
+
+    async def run(self) -> Any:
+        """Take the first step."""
+        return self._do_step()
+
+    def _do_step(self) -> Any:
+        self._awaitables = Awaitables()
+        assert self._stepper is not None
+        try:
+            finished, result = self._stepper.step()
+        except _PropagateReturn as returned:
+            return returned.exit_code
+        if isinstance(result, dict):
+            self.to_context(**result)
+        elif result is not None:
+            return result
+        if self._awaitables:
+            return process_states.Wait(self._do_step, "Waiting before next step", self._awaitables)
+        return None if finished else process_states.Continue(self._do_step)
