@@ -78,9 +78,10 @@ _SYSCALLS = {
 }
 _FUTEX_WAIT_BITSET = 9
 _FUTEX_CLOCK_REALTIME = 256
-#: What a child tells through shared memory: selects done, threads in one that only another thread
-#: of the process can end, and when the first of those or an alarm ends (monotonic seconds).
-_SHARED = struct.Struct("=QQd")
+#: What a child tells through shared memory: selects done; threads in one that only another thread
+#: of the process can end; when the first of those or an alarm ends (monotonic seconds); whether the
+#: latest select was a mere look, with no timer and nothing outside that could ever be seen by it.
+_SHARED = struct.Struct("=QQdQ")
 _FOREVER = float("inf")
 
 _prctl = None
@@ -314,12 +315,12 @@ class Resident:
     def _why_hung(self, run, now):
         if now > run.deadline + GRACE:
             return "no end within {:g} s".format(run.order["limit"])
-        polls, alone, wakes = _SHARED.unpack_from(run.shared, 0)
+        polls, alone, wakes, closed = _SHARED.unpack_from(run.shared, 0)
         if polls != run.polls:
             run.polls = polls
             run.polls_cpu = run.cpu
         if now - run.busy_until < 0.3 and run.cpu > SPIN_LEAST:
-            return self._why_spinning(run, alone, wakes)
+            return self._why_spinning(run, alone, wakes, closed)
         if now - run.busy_until < 0.015:
             return None
         still = stand_still(run.pid, run.deadline - 0.05, alone, wakes)
@@ -330,16 +331,20 @@ class Resident:
             run.next_look = min(run.next_look, now + 0.02)
         return None
 
-    def _why_spinning(self, run, alone, wakes):
+    def _why_spinning(self, run, alone, wakes, closed):
         usual = self._usual.get(run.order["script"])
         least = max(SPIN_LEAST, run.order["limit"] / 4)
         if usual is not None:
             least = min(least, max(SPIN_LEAST, usual * SPIN_TIMES))
         since_poll = run.cpu - run.polls_cpu
-        if since_poll < min(least, SPIN_LEAST) - 0.1 or run.cpu < least:
+        if run.cpu < least or not (closed or since_poll > SPIN_LEAST - 0.1):
             return None
         if stand_still(run.pid, run.deadline - 0.05, alone, wakes, spinning=True) is None:
             return None
+        if closed:
+            return (
+                f"spin: {run.cpu:.1f} s of CPU in a loop that has no timer and nothing to wait for"
+            )
         return f"spin: {since_poll:.1f} s of CPU without a look at timers or sockets"
 
     def _end(self, run, why):
@@ -545,19 +550,23 @@ def tell_of_waits(shared):
     waits = {}
     alarms = {}
     done = [0]
+    closed = [0]
 
     def publish():
         wakes = min(list(waits.values()) + list(alarms.values()) + [_FOREVER])
-        _SHARED.pack_into(shared, 0, done[0], len(waits), wakes)
+        _SHARED.pack_into(shared, 0, done[0], len(waits), wakes, closed[0])
 
     def wrapped(original):
         def watched_select(self, timeout=None):
             done[0] += 1
+            loops = loops_if_alone(self)
+            closed[0] = 0
             if timeout is not None and timeout <= 0:
+                closed[0] = int(loops is not None and not any(map(has_timers, loops)))
                 publish()
                 return original(self, timeout)
             ident = threading.get_ident()
-            if only_threads_wake(self):
+            if loops is not None:
                 waits[ident] = _FOREVER if timeout is None else time.monotonic() + timeout
             publish()
             try:
@@ -592,14 +601,20 @@ def tell_of_waits(shared):
     signal.setitimer = telling(signal.setitimer, None)
 
 
-def only_threads_wake(selector):
-    """Whether a selector watches nothing but its loop's self-pipe."""
+def loops_if_alone(selector):
+    """Return the loops whose self-pipe is all that a selector watches; None if there is more."""
+    loops = []
     for key in selector.get_map().values():
         reader = key.data[0] if isinstance(key.data, tuple) and key.data else None
         callback = getattr(reader, "_callback", None)
         if getattr(callback, "__name__", "") != "_read_from_self" or key.events != 1:
-            return False
-    return True
+            return None
+        loops.append(getattr(callback, "__self__", None))
+    return loops
+
+
+def has_timers(loop):
+    return bool(getattr(loop, "_scheduled", True))
 
 
 def write_tasks(fd):
@@ -614,7 +629,7 @@ def write_tasks(fd):
                 if hasattr(asyncio, "all_tasks")
                 else [task for task in asyncio.Task.all_tasks(loop) if not task.done()]
             )
-            for task in tasks:
+            for task in sorted(tasks, key=outermost_first):
                 lines.append(f"Task {task!r} (most recent call last):\n")
                 for frame in task.get_stack():
                     lines += traceback.format_stack(frame, limit=1)
@@ -622,6 +637,11 @@ def write_tasks(fd):
         lines.append(f"the tasks cannot be listed: {error!r}\n")
     data = ("".join(lines) + END_OF_STACKS + "\n").encode("utf-8", "replace")
     os.write(fd, data[-(1 << 15) :])
+
+
+def outermost_first(task):
+    name = getattr(getattr(task, "_coro", None), "__qualname__", "")
+    return name.count("<locals>"), name
 
 
 def trace_lines(order):
