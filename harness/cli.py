@@ -63,6 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :param arguments: the words after ``harness``; default: those of this process
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if "--" in words:  # what follows is meant for pytest; a command that starts none refuses it
+        split = words.index("--")
+        words[split:] = [f"--pytest={word}" for word in words[split + 1 :]]
     chosen = next((word for word in words if word in COMMANDS), None)
     args = _parser(chosen).parse_args(words)
     try:

@@ -20,7 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "paths",
         nargs="*",
         metavar="PATH",
-        help="test file, directory or id (default: this directory); pytest's own options after --",
+        help="test file, directory or id (default: this directory)",
+    )
+    parser.add_argument(
+        "--pytest",
+        action="append",
+        default=[],
+        metavar="OPTION",
+        help="hand an option to pytest; short for many of them: -- OPTION ...",
     )
     parser.add_argument(
         "--python",
@@ -38,14 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    paths, options = _split(args.paths)
     if args.limit <= 0:
         raise HarnessError(f"--limit {args.limit:g} is not a time. Give seconds above 0.")
     show = _progress_line if sys.stderr.isatty() and not args.show_pytest else _nothing
     runs = check(
-        paths or ["."],
+        args.paths or ["."],
         python=args.python,
-        options=options,
+        options=args.pytest,
         limit=args.limit,
         output=sys.stderr if args.show_pytest else None,
         progress=show,
@@ -57,13 +63,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         print("\n\n".join(to_text(run, Path.cwd()) for run in runs))
     return _status(runs)
-
-
-def _split(words: list[str]) -> tuple[list[str], list[str]]:
-    """Part paths from pytest's options: argparse lets a leading dash through only after ``--``."""
-    words = [word for word in words if word != "--"]
-    first = next((index for index, word in enumerate(words) if word.startswith("-")), len(words))
-    return words[:first], words[first:]
 
 
 def _status(runs: list[Run]) -> int:
