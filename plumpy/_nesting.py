@@ -1,0 +1,104 @@
+"""Running an awaitable to its end from wherever the caller is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import ctypes
+import inspect
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+from . import _portals
+
+_T = TypeVar("_T")
+
+
+def run_until_complete(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[_T]) -> _T:
+    """See :func:`plumpy.run_until_complete`."""
+    running = asyncio._get_running_loop()
+    if running is None:
+        if not loop.is_running():
+            return _run_idle(loop, awaitable)
+        return asyncio.run_coroutine_threadsafe(_driven(awaitable), loop).result()
+    if _portals.in_portal():
+        if running is loop:
+            return _portals.sync_await(awaitable)
+        if loop.is_running():
+            # In another thread, or beside the running loop in this one.
+            answer = asyncio.run_coroutine_threadsafe(_driven(awaitable), loop)
+            return _portals.sync_await(asyncio.wrap_future(answer))
+        from ._guest import run_beside
+
+        return run_beside(running, loop, awaitable)
+    if running is loop and hasattr(loop, "_nest_patched"):
+        # nest_asyncio has made this loop one that can be entered again.
+        return _run_idle(loop, awaitable)
+    if inspect.iscoroutine(awaitable):
+        awaitable.close()
+    raise _portals.no_portal()
+
+
+def _run_idle(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[_T]) -> _T:
+    if asyncio.isfuture(awaitable):
+        return loop.run_until_complete(awaitable)
+    try:
+        return loop.run_until_complete(_driven(awaitable))
+    finally:
+        if inspect.iscoroutine(awaitable):
+            awaitable.close()  # for a closed loop: it was never started
+
+
+async def _driven(awaitable: Awaitable[_T]) -> _T:
+    return await _portals.drive(awaitable)
+
+
+def copy_back(context: contextvars.Context) -> None:
+    """Set the variables of the current context to the values that they have in another one."""
+    for variable, value in context.items():
+        if variable.get(_UNSET) is not value:
+            variable.set(value)
+
+
+_UNSET = object()
+
+
+async def open_portal() -> None:
+    """Have all further steps of the current task run in portals.
+
+    The task gets another coroutine to step: a driver that steps the one it had.
+    """
+    task = _portals.current_task()
+    if task is None:
+        raise RuntimeError("only a coroutine that runs in a task can have a portal")
+    coro = task.get_coro()
+    assert coro is not None
+    _set_coroutine(task, coro, _portals.drive(coro))  # type: ignore[arg-type]
+    # The step that runs now was started without a portal; the next one has it.
+    await asyncio.sleep(0)
+
+
+def _set_coroutine(task: asyncio.Task[Any], old: Any, new: Any) -> None:
+    try:
+        task._coro = new  # type: ignore[attr-defined]
+    except AttributeError:
+        pass  # a task written in C
+    else:
+        return
+    word = ctypes.sizeof(ctypes.c_void_p)
+    address = id(task)
+    for offset in range(object.__basicsize__, type(task).__basicsize__, word):
+        slot = ctypes.c_void_p.from_address(address + offset)
+        if slot.value == id(old):
+            # The reference that the slot held passes from the old coroutine to the new one.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(new))
+            slot.value = id(new)
+            ctypes.pythonapi.Py_DecRef(ctypes.py_object(old))
+            if task.get_coro() is not new:
+                raise RuntimeError(f"the layout of {type(task)} is unknown")
+            return
+    new.close()
+    raise RuntimeError(
+        f"a portal cannot be opened in a {type(task)}; "
+        "use `await plumpy.run_with_portal(function, ...)`"
+    )

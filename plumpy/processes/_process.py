@@ -1,0 +1,1094 @@
+"""The process."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import copy
+import functools
+import inspect
+import logging
+import time
+import uuid
+import weakref
+from collections.abc import Callable, Generator, Hashable, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, TypeVar, cast
+
+import kiwipy
+
+from .. import (
+    _crossing,
+    _nesting,
+    _portals,
+    events,
+    exceptions,
+    persistence,
+    process_states,
+    utils,
+)
+from ..base.state_machine import State as MachineState
+from ..base.state_machine import (
+    StateEntryFailed,
+    StateEventHook,
+    StateMachine,
+    StateMachineMeta,
+    event,
+)
+from ..base.utils import call_with_super_check, super_check
+from ..event_helper import EventHelper
+from ..futures import CancellableAction
+from ..process_comms import MESSAGE_TEXT_KEY, MessageType
+from ..process_listener import ProcessListener
+from ..process_spec import ProcessSpec
+from ..process_states import ProcessState
+from ..utils import PID_TYPE, SAVED_STATE_TYPE, protected
+from . import _control, _messages, _stepping
+from ._scope import PROCESS_STACK
+
+T = TypeVar("T")
+
+_LOGGER = logging.getLogger("plumpy.processes")
+
+_ENTERING = StateEventHook.ENTERING_STATE
+_ENTERED = StateEventHook.ENTERED_STATE
+
+_CREATED = ProcessState.CREATED
+_RUNNING = ProcessState.RUNNING
+_WAITING = ProcessState.WAITING
+_FINISHED = ProcessState.FINISHED
+_EXCEPTED = ProcessState.EXCEPTED
+_KILLED = ProcessState.KILLED
+
+
+class BundleKeys:
+    """Keys of a saved process, beside the names of its members."""
+
+    INPUTS_RAW = "INPUTS_RAW"
+    INPUTS_PARSED = "INPUTS_PARSED"
+    OUTPUTS = "OUTPUTS"
+
+
+class ProcessStateMachineMeta(abc.ABCMeta, StateMachineMeta):
+    """Makes processes: construct, enter CREATED, ``init``."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        # Not super().__call__: the listeners hear of a process once it is complete.
+        process: Process = type.__call__(cls, *args, **kwargs)
+        try:
+            process.transition_to(process.create_initial_state())
+            _run_hook(process, "init", _INIT)
+        except BaseException:
+            # What the caller never gets must not stay subscribed.
+            process._abandon()
+            raise
+        process._fire_event(ProcessListener.on_process_created)
+        return process
+
+
+def ensure_not_closed(func: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator for methods of a process that raise ClosedError once it is closed."""
+
+    @functools.wraps(func)
+    def func_wrapper(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._closed:
+            raise exceptions.ClosedError("Process is closed")
+        return func(self, *args, **kwargs)
+
+    return func_wrapper
+
+
+@persistence.auto_persist(
+    "_pid",
+    "_creation_time",
+    "_future",
+    "_paused",
+    "_status",
+    "_pre_paused_status",
+    "_event_helper",
+)
+class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMeta):
+    """A unit of work that can be paused, killed, saved and continued.
+
+    Subclasses declare inputs and outputs in :meth:`define` and do their work in :meth:`run`, which
+    may be ``async def`` or plain. All work happens on one event loop.
+
+    Another thread may call :meth:`kill`, :meth:`pause`, :meth:`play`, :meth:`resume`, :meth:`fail`
+    and :meth:`call_soon` while the loop runs: the request is carried out on the loop, and where an
+    answer is due the caller gets a :class:`~plumpy.futures.CancellableAction` for it at once.
+    Everything else belongs to the thread of the loop.
+
+    :param inputs: the inputs, checked against the spec
+    :param pid: identifies the process; a new UUID by default
+    :param logger: where the process logs
+    :param loop: the event loop to run on, see :func:`plumpy.get_or_create_event_loop`
+    :param communicator: makes the process reachable for others
+    :raises ValueError: if the inputs do not fit the spec
+    """
+
+    # What most instances never need is set on the instance only when it is.
+    _spec_class = ProcessSpec
+    _communicator: kiwipy.Communicator | None = None
+    _logger: logging.Logger | None = None
+    _link: _crossing.Link | None = None
+    _pid: Any = None
+    _uuid: uuid.UUID | None = None
+    _creation_time: float | None = None
+    _raw_inputs: utils.AttributesFrozendict | None = None
+    _parsed_inputs: utils.AttributesFrozendict | None = None
+    _lazy_outputs: dict[str, Any] | None = None
+    _lazy_future: persistence.SavableFuture | None = None
+    _lazy_event_helper: EventHelper | None = None
+    _status: str | None = None
+    _pre_paused_status: str | None = None
+    _paused: persistence.SavableFuture | None = None
+    _pausing: CancellableAction | None = None
+    _killing: CancellableAction | None = None
+    _interrupt_action: CancellableAction | None = None
+    _stepping = False
+    #: The task that steps the process, during a step.
+    _stepper: asyncio.Task[Any] | None = None
+    #: The state that the step under way executes.
+    _executed: process_states.State | None = None
+    #: The step is entering the state that its execution led to.
+    _own_transition = False
+    #: The stepping task was cancelled because the process has ended without it.
+    _step_cancelled = False
+    _deferred: list[Callable[[], Any]] | None = None
+    _closed = False
+    _cleanups: list[Callable[[], None]] | None = None
+    __called = False
+
+    @classmethod
+    def current(cls) -> Process | None:
+        """Return the process that the calling code belongs to, or None."""
+        return PROCESS_STACK.get().top
+
+    @classmethod
+    def get_states(cls) -> Sequence[type[process_states.State]]:
+        """Return the classes of the states, CREATED first."""
+        classes = cls.get_state_classes()
+        return (
+            classes[_CREATED],
+            *(state for label, state in classes.items() if label is not _CREATED),
+        )
+
+    @classmethod
+    def get_state_classes(cls) -> dict[Hashable, type[process_states.State]]:
+        """Return the classes of the states by label. Override to replace some."""
+        return {
+            _CREATED: process_states.Created,
+            _RUNNING: process_states.Running,
+            _WAITING: process_states.Waiting,
+            _FINISHED: process_states.Finished,
+            _EXCEPTED: process_states.Excepted,
+            _KILLED: process_states.Killed,
+        }
+
+    @classmethod
+    def spec(cls) -> ProcessSpec:
+        """Return the specification of the process: its inputs and outputs."""
+        spec = cls.__dict__.get("_spec")
+        if spec is not None:
+            return spec  # type: ignore[no-any-return]
+        try:
+            cls._spec = cls._spec_class()  # type: ignore[attr-defined]
+            cls.__called = False
+            cls.define(cls._spec)  # type: ignore[attr-defined]
+            assert cls.__called, (
+                f"Process.define() was not called by {cls}\n"
+                "Hint: Did you forget to call the superclass method in your define? "
+                "Try: super().define(spec)"
+            )
+        except Exception:
+            del cls._spec  # type: ignore[attr-defined]
+            raise
+        finally:
+            cls.__called = False
+        return cls._spec  # type: ignore[attr-defined,no-any-return]
+
+    @classmethod
+    def define(cls, _spec: ProcessSpec) -> None:
+        """Declare inputs and outputs. Overriding methods call ``super().define(spec)``."""
+        cls.__called = True
+
+    @classmethod
+    def get_name(cls) -> str:
+        """Return the name of the class."""
+        return cls.__name__
+
+    @classmethod
+    def get_description(cls) -> dict[str, Any]:
+        """Return a description of the class: its docstring, if any, and its spec."""
+        description: dict[str, Any] = {}
+        if cls.__doc__:
+            description["description"] = inspect.getdoc(cls)
+        spec_description = cls.spec().get_description()
+        if spec_description:
+            description["spec"] = spec_description
+        return description
+
+    @classmethod
+    def recreate_from(
+        cls,
+        saved_state: SAVED_STATE_TYPE,
+        load_context: persistence.LoadSaveContext | None = None,
+    ) -> Process:
+        """Make the process anew from what was saved of it.
+
+        :param load_context: may have ``loop``, ``communicator`` and ``logger``
+        """
+        process = cast(Process, super().recreate_from(saved_state, load_context))
+        try:
+            _run_hook(process, "init", _INIT)
+        except BaseException:
+            process._abandon()
+            raise
+        return process
+
+    def __init__(
+        self,
+        inputs: dict | None = None,  # type: ignore[type-arg]
+        pid: PID_TYPE | None = None,
+        logger: logging.Logger | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
+        communicator: kiwipy.Communicator | None = None,
+    ) -> None:
+        super().__init__()
+        spec = self.spec()
+        if not spec.sealed:
+            spec.seal()
+        self._loop = loop if loop is not None else events.get_or_create_event_loop()
+        if inputs is not None:
+            self._raw_inputs = utils.AttributesFrozendict(inputs)
+        if pid is not None:
+            self._pid = pid
+        if logger is not None:
+            self._logger = logger
+        if communicator is not None:
+            self._communicator = communicator
+
+    @super_check
+    def init(self) -> None:
+        """Hook: the process has been created or loaded. Sets up what is not saved."""
+        if self._communicator is not None and not self._closed:
+            self._attach()
+
+    def _attach(self) -> None:
+        if self._link is None:
+            self._link = _crossing.attach(self)  # type: ignore[arg-type]
+
+    def _abandon(self) -> None:
+        """Give up a process whose construction failed."""
+        link, self._link = self._link, None
+        if link is not None:
+            link.detach()
+
+    def __str__(self) -> str:
+        return f"<{self.__class__.__name__}> ({self.state})"
+
+    # --- what the process is
+
+    @property
+    def creation_time(self) -> float | None:
+        """When the process was created, in seconds since the epoch."""
+        return self._creation_time
+
+    @property
+    def pid(self) -> PID_TYPE | None:
+        """The identifier of the process."""
+        return cast(PID_TYPE | None, self._pid)
+
+    @property
+    def uuid(self) -> uuid.UUID | None:
+        """The UUID of the process."""
+        return self._uuid
+
+    @property
+    def raw_inputs(self) -> utils.AttributesFrozendict | None:
+        """The inputs as they were given."""
+        return self._raw_inputs
+
+    @property
+    def inputs(self) -> utils.AttributesFrozendict | None:
+        """The inputs with defaults filled in."""
+        return self._parsed_inputs
+
+    @property
+    def outputs(self) -> dict[str, Any]:
+        """The outputs that have been emitted so far."""
+        return self._outputs
+
+    @property
+    def _outputs(self) -> dict[str, Any]:
+        outputs = self._lazy_outputs
+        if outputs is None:
+            outputs = self._lazy_outputs = {}
+        return outputs
+
+    @_outputs.setter
+    def _outputs(self, outputs: dict[str, Any]) -> None:
+        self._lazy_outputs = outputs
+
+    @property
+    def logger(self) -> logging.Logger:
+        """Where the process logs."""
+        return self._logger if self._logger is not None else _LOGGER
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop that the process runs on."""
+        return self._loop
+
+    @property
+    def status(self) -> str | None:
+        """What the process says about itself."""
+        return self._status
+
+    def set_status(self, status: str | None) -> None:
+        """Set the status text."""
+        self._status = status
+
+    @property
+    def paused(self) -> bool:
+        """Whether the process is paused."""
+        return self._paused is not None
+
+    def future(self) -> persistence.SavableFuture:
+        """Return the future for the outputs. Cancelling it kills the process."""
+        return self._future
+
+    @property
+    def _future(self) -> persistence.SavableFuture:
+        future = self._lazy_future
+        if future is None:
+            future = self._lazy_future = persistence.SavableFuture(loop=self._loop)
+            if not self._settle(future):
+                future.add_done_callback(functools.partial(_control.future_done, weakref.ref(self)))
+        return future
+
+    @_future.setter
+    def _future(self, future: persistence.SavableFuture) -> None:
+        self._lazy_future = future
+        if not future.done():
+            future.add_done_callback(functools.partial(_control.future_done, weakref.ref(self)))
+
+    def _settle(self, future: persistence.SavableFuture) -> bool:
+        """Give the future the outcome of the process, if it has one already."""
+        state = self._state
+        if isinstance(state, process_states.Finished):
+            future.set_result(self._outputs)
+        elif isinstance(state, process_states.Excepted):
+            future.set_exception(state.exception or Exception("the process excepted"))
+            future.exception()
+        elif isinstance(state, process_states.Killed):
+            future.set_exception(_killed_error(state.msg))
+            future.exception()
+        else:
+            return False
+        return True
+
+    @property
+    def _event_helper(self) -> EventHelper:
+        helper = self._lazy_event_helper
+        if helper is None:
+            helper = self._lazy_event_helper = EventHelper(ProcessListener)
+        return helper
+
+    @_event_helper.setter
+    def _event_helper(self, helper: EventHelper) -> None:
+        self._lazy_event_helper = helper
+
+    # --- how it ended, if it has
+
+    def has_terminated(self) -> bool:
+        """Return whether the process has ended."""
+        return self._state.is_terminal()  # type: ignore[union-attr]
+
+    def result(self) -> Any:
+        """Return the result of the last step.
+
+        :raises KilledError: if the process was killed
+        :raises InvalidStateError: if the process has not ended; if it excepted, its exception
+        """
+        state = self._state
+        if isinstance(state, process_states.Finished):
+            return state.result
+        if isinstance(state, process_states.Killed):
+            raise exceptions.KilledError(state.msg)
+        if isinstance(state, process_states.Excepted):
+            raise state.exception or Exception("process excepted")
+        raise exceptions.InvalidStateError("process has not ended")
+
+    def successful(self) -> bool:
+        """Return whether the process has done what it was to do.
+
+        :raises InvalidStateError: if it has not finished
+        """
+        if isinstance(self._state, process_states.Finished):
+            return self._state.successful
+        raise exceptions.InvalidStateError("process is not in the finished state")
+
+    @property
+    def is_successful(self) -> bool:
+        """Whether the process has finished, and done what it was to do."""
+        return isinstance(self._state, process_states.Finished) and self._state.successful
+
+    def killed(self) -> bool:
+        """Return whether the process was killed."""
+        return self.state is _KILLED
+
+    def killed_msg(self) -> MessageType | None:
+        """Return the message that the kill came with.
+
+        :raises InvalidStateError: if the process was not killed
+        """
+        if isinstance(self._state, process_states.Killed):
+            return self._state.msg
+        raise exceptions.InvalidStateError("Has not been killed")
+
+    def exception(self) -> BaseException | None:
+        """Return the exception that the process ended by, or None."""
+        if isinstance(self._state, process_states.Excepted):
+            return self._state.exception
+        return None
+
+    @property
+    def is_excepted(self) -> bool:
+        """Whether the process ended by an exception."""
+        return self.state is _EXCEPTED
+
+    def done(self) -> bool:
+        """Deprecated: use :meth:`has_terminated`."""
+        import warnings
+
+        warnings.warn(
+            "`Process.done` is deprecated, use `Process.has_terminated`",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self._lazy_future.done() if self._lazy_future is not None else self.has_terminated()
+
+    def get_status_info(self, out_status_info: dict) -> None:  # type: ignore[type-arg]
+        """Put what a status request is answered with into a dictionary."""
+        out_status_info.update(
+            {
+                "ctime": self.creation_time,
+                "paused": self.paused,
+                "process_string": str(self),
+                "state": str(self.state),
+            }
+        )
+
+    # --- listeners and logging
+
+    def add_process_listener(self, listener: ProcessListener) -> None:
+        """Add a listener."""
+        assert listener is not self, "Cannot listen to yourself!"
+        self._event_helper.add_listener(listener)
+
+    def remove_process_listener(self, listener: ProcessListener) -> None:
+        """Remove a listener."""
+        if self._lazy_event_helper is not None:
+            self._lazy_event_helper.remove_listener(listener)
+
+    def _fire_event(self, evt: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        helper = self._lazy_event_helper
+        if helper is not None and helper.listeners:
+            helper.fire_event(evt, self, *args, **kwargs)
+
+    @protected
+    def set_logger(self, logger: logging.Logger) -> None:
+        """Set where the process logs."""
+        self._logger = logger
+
+    @protected
+    def log_with_pid(self, level: int, msg: str) -> None:
+        """Log a message that starts with the pid."""
+        self.logger.log(level, "%s: %s", self.pid, msg)
+
+    # --- saving and loading
+
+    def save_instance_state(
+        self,
+        out_state: SAVED_STATE_TYPE,
+        save_context: persistence.LoadSaveContext | None,
+    ) -> None:
+        super().save_instance_state(out_state, save_context)
+        assert self._state is not None
+        out_state["_state"] = cast(process_states.State, self._state).save()
+        if self._uuid is not None:
+            out_state["_uuid"] = self._uuid
+        if self.raw_inputs is not None:
+            out_state[BundleKeys.INPUTS_RAW] = self.encode_input_args(self.raw_inputs)
+        if self.inputs is not None:
+            out_state[BundleKeys.INPUTS_PARSED] = self.encode_input_args(self.inputs)
+        if self._lazy_outputs:
+            out_state[BundleKeys.OUTPUTS] = self.encode_input_args(self._lazy_outputs)
+
+    @protected
+    def load_instance_state(
+        self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
+    ) -> None:
+        """Set the process up from a saved state."""
+        if not self.spec().sealed:
+            self.spec().seal()
+        # Before everything else: the members that follow may need the loop.
+        if "loop" in load_context:
+            self._loop = load_context.loop
+        else:
+            self._loop = events.get_or_create_event_loop()
+            load_context = load_context.copyextend(loop=self._loop)
+        type(self).get_states_map()
+        self._state = None
+        super().load_instance_state(saved_state, load_context)
+        if "logger" in load_context:
+            self._logger = load_context.logger
+        if "communicator" in load_context:
+            self._communicator = load_context.communicator
+        self._state = self.recreate_state(saved_state["_state"])
+        if saved_state.get("_uuid") is not None:
+            self._uuid = saved_state["_uuid"]
+        elif isinstance(self._pid, uuid.UUID):
+            self._uuid = self._pid
+        for attribute, key in (
+            ("_raw_inputs", BundleKeys.INPUTS_RAW),
+            ("_parsed_inputs", BundleKeys.INPUTS_PARSED),
+        ):
+            if key in saved_state:
+                decoded = self.decode_input_args(saved_state[key])
+                setattr(self, attribute, utils.AttributesFrozendict(decoded))
+        if BundleKeys.OUTPUTS in saved_state:
+            self._outputs = dict(self.decode_input_args(saved_state[BundleKeys.OUTPUTS]))
+        if self.has_terminated():
+            self._paused = None
+
+    def recreate_state(self, saved_state: persistence.Bundle) -> process_states.State:
+        """Make a state of this process from what was saved of it."""
+        load_context = persistence.LoadSaveContext(process=self)
+        return cast(process_states.State, persistence.Savable.load(saved_state, load_context))
+
+    @protected
+    def encode_input_args(self, inputs: Any) -> Any:
+        """Turn inputs or outputs into what is saved of them."""
+        return copy.deepcopy(inputs)
+
+    @protected
+    def decode_input_args(self, encoded: Any) -> Any:
+        """Undo :meth:`encode_input_args`."""
+        return copy.deepcopy(encoded)
+
+    # --- the ways through the states
+
+    def create_initial_state(self) -> process_states.State:
+        """Make the state that the process starts in."""
+        return cast(process_states.State, self.get_state_class(_CREATED)(self, self.run))
+
+    def transition_to(self, new_state: MachineState | None, **kwargs: Any) -> None:
+        """See :meth:`plumpy.base.StateMachine.transition_to`."""
+        super().transition_to(new_state, **kwargs)
+        if self._deferred is not None and not self._transitioning:
+            _control.run_deferred(self)
+
+    def transition_failed(
+        self,
+        initial_state: Hashable,
+        final_state: Hashable,
+        exception: Exception,
+        trace: TracebackType,
+    ) -> None:
+        """Go to EXCEPTED, or if the process could not even be created, raise the exception."""
+        if final_state is _CREATED:
+            raise exception.with_traceback(trace)
+        self.transition_to(self.create_state(_EXCEPTED, exception, trace_back=trace))
+
+    def _fire_state_event(self, hook: Hashable, state: MachineState | None) -> None:
+        if self._closed:
+            return  # its hooks were dropped with everything else
+        if hook is _ENTERED:
+            self.on_entered(cast(process_states.State | None, state))
+        elif hook is _ENTERING:
+            self.on_entering(cast(process_states.State, state))
+        else:
+            self.on_exiting()
+        if self._event_callbacks is not None:
+            super()._fire_state_event(hook, state)
+
+    def remove_state_event_callback(self, hook: Hashable, callback: Any) -> None:
+        """Undo ``add_state_event_callback``; on a closed process there is nothing to undo."""
+        if not self._closed:
+            super().remove_state_event_callback(hook, callback)
+
+    def on_entering(self, state: process_states.State) -> None:
+        """Hook: the process is about to enter a state; it is still in the one before."""
+        label = state.LABEL
+        if label is _RUNNING:
+            _run_hook(self, "on_run", _ON_RUN)
+        elif label is _WAITING:
+            _run_hook(self, "on_wait", _ON_WAIT, state.data)  # type: ignore[attr-defined]
+        elif label is _FINISHED:
+            _run_hook(self, "on_finish", _ON_FINISH, state.result, state.successful)  # type: ignore[attr-defined]
+        elif label is _CREATED:
+            _run_hook(self, "on_create", _ON_CREATE)
+        elif label is _KILLED:
+            _run_hook(self, "on_kill", _ON_KILL, state.msg)  # type: ignore[attr-defined]
+        elif label is _EXCEPTED:
+            _run_hook(self, "on_except", _ON_EXCEPT, state.get_exc_info())  # type: ignore[attr-defined]
+
+    def on_entered(self, from_state: process_states.State | None) -> None:
+        """Hook: the process has entered a state. Tells the others, as the last thing.
+
+        :param from_state: the state before; None for the first one
+        """
+        label = self._state.LABEL  # type: ignore[union-attr]
+        if label is _RUNNING:
+            _run_hook(self, "on_running", _ON_RUNNING)
+        elif label is _WAITING:
+            _run_hook(self, "on_waiting", _ON_WAITING)
+        elif label is _FINISHED:
+            _run_hook(self, "on_finished", _ON_FINISHED)
+        elif label is _EXCEPTED:
+            _run_hook(self, "on_excepted", _ON_EXCEPTED)
+        elif label is _KILLED:
+            _run_hook(self, "on_killed", _ON_KILLED)
+        if self._communicator is not None:
+            if from_state is None:
+                # Attached before it says that it exists: who hears of it can reach it.
+                self._attach()
+            if self._link is not None:
+                self._link.state_changed(
+                    from_state.LABEL if from_state is not None else None,  # type: ignore[arg-type]
+                    label,  # type: ignore[arg-type]
+                )
+
+    def on_exiting(self) -> None:
+        """Hook: the process is about to leave its state."""
+        label = self._state.LABEL  # type: ignore[union-attr]
+        if label is _RUNNING:
+            _run_hook(self, "on_exit_running", _ON_EXIT_RUNNING)
+        elif label is _WAITING:
+            _run_hook(self, "on_exit_waiting", _ON_EXIT_WAITING)
+
+    @super_check
+    def on_create(self) -> None:
+        """Hook: entering CREATED. Parses and validates the inputs."""
+        self._creation_time = time.time()
+        raw = _plain_copy(self._raw_inputs) if self._raw_inputs else {}
+        namespace = self.spec().inputs
+        parsed = namespace.pre_process(raw)
+        self._parsed_inputs = cast(utils.AttributesFrozendict, parsed)
+        error = namespace.validate(parsed)
+        if error is not None:
+            raise ValueError(error)
+        self._uuid = uuid.uuid4()
+        if self._pid is None:
+            self._pid = self._uuid
+
+    @super_check
+    def on_exit_running(self) -> None:
+        """Hook: leaving RUNNING."""
+
+    @super_check
+    def on_exit_waiting(self) -> None:
+        """Hook: leaving WAITING."""
+
+    @super_check
+    def on_run(self) -> None:
+        """Hook: entering RUNNING."""
+
+    @super_check
+    def on_running(self) -> None:
+        """Hook: in RUNNING."""
+        if self._lazy_event_helper is not None:
+            self._fire_event(ProcessListener.on_process_running)
+
+    def on_output_emitting(self, output_port: str, value: Any) -> None:
+        """Hook: an output is about to be emitted."""
+
+    def on_output_emitted(self, output_port: str, value: Any, dynamic: bool) -> None:
+        """Hook: an output has been emitted.
+
+        :param dynamic: whether no port is declared for it
+        """
+        if self._lazy_event_helper is not None:
+            self._fire_event(ProcessListener.on_output_emitted, output_port, value, dynamic)
+
+    @super_check
+    def on_wait(self, awaitables: Any) -> None:
+        """Hook: entering WAITING.
+
+        :param awaitables: the data of the :class:`~plumpy.Wait` command
+        """
+
+    @super_check
+    def on_waiting(self) -> None:
+        """Hook: in WAITING."""
+        if self._lazy_event_helper is not None:
+            self._fire_event(ProcessListener.on_process_waiting)
+
+    @super_check
+    def on_pausing(self, msg: str | None = None) -> None:
+        """Hook: the process is about to be paused."""
+
+    @super_check
+    def on_paused(self, msg: str | None = None) -> None:
+        """Hook: the process is paused now.
+
+        :param msg: becomes the status until the process goes on
+        """
+        self._pausing = None
+        if self._paused is None:
+            self._paused = persistence.SavableFuture(loop=self._loop)
+        self._pre_paused_status = self.status
+        if msg is not None:
+            self.set_status(msg)
+        self._fire_event(ProcessListener.on_process_paused)
+
+    @super_check
+    def on_playing(self) -> None:
+        """Hook: the process goes on after a pause."""
+        _control.unpark(self)
+        self.set_status(self._pre_paused_status)
+        self._pre_paused_status = None
+        self._fire_event(ProcessListener.on_process_played)
+
+    @super_check
+    def on_finish(self, result: Any, successful: bool) -> None:
+        """Hook: entering FINISHED. Validates the outputs of a success.
+
+        :param result: the result of the last step
+        :param successful: whether the process has done what it was to do
+        """
+        if successful:
+            error = self.spec().outputs.validate(self._outputs)
+            if error is not None:
+                unsuccessful = self.create_state(_FINISHED, result=result, successful=False)
+                raise StateEntryFailed(unsuccessful)
+        future = self._lazy_future
+        if future is not None and not future.done():
+            future.set_result(self._outputs)
+
+    @super_check
+    def on_finished(self) -> None:
+        """Hook: in FINISHED."""
+        if self._lazy_event_helper is not None:
+            self._fire_event(ProcessListener.on_process_finished, self._outputs)
+
+    @super_check
+    def on_except(self, exc_info: Any) -> None:
+        """Hook: entering EXCEPTED.
+
+        :param exc_info: type, exception and traceback
+        """
+        future = self._lazy_future
+        if future is not None:
+            if future.done():
+                # A success, until a hook of it failed.
+                self._lazy_future = None
+            else:
+                future.set_exception(exc_info[1] or Exception("the process excepted"))
+
+    @super_check
+    def on_excepted(self) -> None:
+        """Hook: in EXCEPTED."""
+        if self._lazy_event_helper is not None:
+            self._fire_event(ProcessListener.on_process_excepted, str(self.exception()))
+
+    @super_check
+    def on_kill(self, msg: MessageType | None) -> None:
+        """Hook: entering KILLED.
+
+        :param msg: the message that the kill came with
+        """
+        self.set_status("" if msg is None else msg.get(MESSAGE_TEXT_KEY) or "")
+        future = self._lazy_future
+        if future is not None and not future.done():
+            future.set_exception(_killed_error(msg))
+            future.exception()  # who killed it knows
+
+    @super_check
+    def on_killed(self) -> None:
+        """Hook: in KILLED."""
+        if self._lazy_event_helper is not None:
+            self._fire_event(ProcessListener.on_process_killed, self.killed_msg())
+
+    def on_terminated(self) -> None:
+        """Hook: the process has ended. Closes it."""
+        super().on_terminated()
+        _control.settle_requests(self)
+        self.close()
+
+    @super_check
+    def on_close(self) -> None:
+        """Hook: the process is being closed. Runs the cleanups."""
+        cleanups, self._cleanups = self._cleanups, None
+        for cleanup in cleanups or ():
+            try:
+                cleanup()
+            except Exception:
+                self.logger.exception("Process<%s>: Exception calling cleanup method", self.pid)
+        link, self._link = self._link, None
+        if link is not None:
+            link.detach()
+        self._event_callbacks = None
+        self._closed = True
+
+    def close(self) -> None:
+        """Let go of what the process holds; it has ended. May be called again."""
+        if not self._closed:
+            _run_hook(self, "on_close", _ON_CLOSE)
+
+    @protected
+    @ensure_not_closed
+    def add_cleanup(self, cleanup: Callable[[], None]) -> None:
+        """Have a function called when the process is closed."""
+        if self._cleanups is None:
+            self._cleanups = []
+        self._cleanups.append(cleanup)
+
+    # --- outputs
+
+    @ensure_not_closed
+    @protected
+    def out(self, output_port: str, value: Any) -> None:
+        """Emit an output.
+
+        :param output_port: where; ``a.b`` is the port ``b`` of the namespace ``a``
+        :raises ValueError: if the port does not take the value, or there is none
+        """
+        from ._outputs import emit
+
+        emit(self, output_port, value)
+
+    # --- control
+
+    def kill(self, msg_text: str | None = None, force_kill: bool = False) -> bool | asyncio.Future:  # type: ignore[type-arg]
+        """Kill the process. A step under way ends first, unless it is forced.
+
+        :param msg_text: why, in words
+        :param force_kill: end the process now; the step under way is cancelled, its result dropped
+        :return: whether the process is killed, or a future for that
+        """
+        return _control.on_loop(self, _control.kill, msg_text, force_kill)
+
+    @property
+    def is_killing(self) -> bool:
+        """Whether the process is going to be killed."""
+        return self._killing is not None and not self._killing.done()
+
+    def pause(self, msg_text: str | None = None) -> bool | CancellableAction:
+        """Pause the process. A step under way ends first.
+
+        :param msg_text: becomes the status during the pause
+        :return: whether the process is paused, or a future for that
+        """
+        return cast("bool | CancellableAction", _control.on_loop(self, _control.pause, msg_text))
+
+    def play(self) -> bool:
+        """Let a paused process go on, and withdraw a pause that is still to come.
+
+        :return: True
+        """
+        return cast(bool, _control.on_loop(self, _control.play))
+
+    @event(from_states=process_states.Waiting)
+    def resume(self, *args: Any) -> None:
+        """Let a waiting process go on.
+
+        :param args: at most one value, for the method that it goes on with
+        :raises EventError: if the process is not waiting
+        """
+        _control.on_loop(self, _control.resume, *args)
+
+    def fail(
+        self,
+        exception: BaseException | None,
+        trace_back: TracebackType | None,
+    ) -> None:
+        """End the process by an exception. One that has ended already stays as it is."""
+        _control.on_loop(self, _control.fail, exception, trace_back)
+
+    def call_soon(
+        self, callback: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> events.ProcessCallback:
+        """Have a function or coroutine function called soon, in the scope of the process.
+
+        What it raises ends the process. It is not part of any step, and runs in any state.
+        """
+        scheduled = events.ProcessCallback(self, callback, args, kwargs)
+        if _control.is_foreign(self):
+            self._loop.call_soon_threadsafe(_control.start, self._loop, scheduled.run)
+        else:
+            _control.start(self._loop, scheduled.run)
+        return scheduled
+
+    def callback_excepted(
+        self,
+        _callback: Callable[..., Any],
+        exception: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Hook: a function given to :meth:`call_soon` raised; ends the process."""
+        if self.has_terminated():
+            self.logger.error(
+                "Process<%s>: a callback raised after the end of the process",
+                self.pid,
+                exc_info=exception,
+            )
+            return
+        self.fail(exception, trace)
+
+    def _create_interrupt_action(self, exception: process_states.Interruption) -> CancellableAction:
+        return _control.interrupt_action(self, exception)
+
+    def _set_interrupt_action_from_exception(
+        self, interrupt_exception: process_states.Interruption
+    ) -> None:
+        _control.adopt_interruption(self, interrupt_exception)
+
+    def _do_pause(
+        self,
+        state_msg: MessageType | None,
+        next_state: process_states.State | None = None,
+    ) -> bool:
+        return _control.do_pause(self, state_msg, next_state)
+
+    # --- running
+
+    async def run(self) -> Any:
+        """The first step of the process; override it, with ``async def`` or ``def``."""
+
+    @ensure_not_closed
+    def launch(
+        self,
+        process_class: type[Process],
+        inputs: dict | None = None,  # type: ignore[type-arg]
+        pid: PID_TYPE | None = None,
+        logger: logging.Logger | None = None,
+    ) -> Process:
+        """Start another process on the same loop, with the same communicator.
+
+        :return: the process; it is kept alive until it ends
+        """
+        process = process_class(
+            inputs=inputs,
+            pid=pid,
+            logger=logger,
+            loop=self._loop,
+            communicator=self._communicator,
+        )
+        _control.start(self._loop, process.step_until_terminated)
+        return process
+
+    def execute(self) -> dict[str, Any] | None:
+        """Run the process to its end and return the outputs; see
+        :func:`plumpy.run_until_complete` for where that can be called.
+
+        :raises KilledError: if it was killed; if it excepted, its exception
+        """
+        if not self.has_terminated():
+            _nesting.run_until_complete(self._loop, self.step_until_terminated())
+        return cast("dict[str, Any] | None", self.future().result())
+
+    async def step(self) -> None:
+        """Do one step: execute the current state, and enter the next one.
+
+        :raises ClosedError: if the process has ended
+        :raises InvalidStateError: if another task is stepping it
+        """
+        if self._closed:
+            raise exceptions.ClosedError("Process is closed")
+        if not _portals.in_portal():
+            await _portals.drive(self.step())
+            return
+        await _stepping.step(self)
+
+    async def step_until_terminated(self) -> None:
+        """Do steps until the process has ended."""
+        if not _portals.in_portal():
+            await _portals.drive(_stepping.step_until_terminated(self))
+        else:
+            await _stepping.step_until_terminated(self)
+
+    async def _run_task(self, callback: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Call something in the scope of this process, and await it if need be."""
+        token = PROCESS_STACK.set(PROCESS_STACK.get().pushed(self))
+        try:
+            result = callback(*args, **kwargs)
+            if inspect.iscoroutine(result) and utils.is_coroutine_function(callback):
+                result = await result
+            return result
+        finally:
+            PROCESS_STACK.reset(token)
+
+    @contextmanager
+    def _process_scope(self) -> Generator[None, None, None]:
+        token = PROCESS_STACK.set(PROCESS_STACK.get().pushed(self))
+        try:
+            yield
+        finally:
+            PROCESS_STACK.reset(token)
+
+    # --- messages
+
+    def message_receive(self, _comm: kiwipy.Communicator, msg: MessageType) -> Any:
+        """Answer a message to this process.
+
+        :raises RuntimeError: if the message is not understood
+        """
+        return _messages.receive(self, msg)
+
+    def broadcast_receive(
+        self,
+        _comm: kiwipy.Communicator,
+        msg: MessageType,
+        sender: Any,
+        subject: Any,
+        correlation_id: Any,
+    ) -> kiwipy.Future | None:
+        """Do what a broadcast asks for, if it means this process."""
+        return cast(kiwipy.Future | None, _messages.receive_broadcast(self, msg, subject))
+
+    def _schedule_rpc(
+        self, callback: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> kiwipy.Future:
+        """Call something on the loop and return a future for its result, which may be a future."""
+        return _messages.schedule(self, callback, args, kwargs)
+
+
+def _killed_error(msg: MessageType | None) -> exceptions.KilledError:
+    return exceptions.KilledError("" if msg is None else msg.get(MESSAGE_TEXT_KEY) or "")
+
+
+def _plain_copy(values: Any) -> dict[str, Any]:
+    """Copy nested dictionaries, not the values in them."""
+    return {
+        key: _plain_copy(value) if isinstance(value, dict) else value
+        for key, value in values.items()
+    }
+
+
+def _run_hook(process: Process, name: str, base: Any, *args: Any) -> None:
+    """Call a checked hook; without the check where nothing overrides it."""
+    if getattr(type(process), name) is base:
+        base.unchecked(process, *args)
+    else:
+        call_with_super_check(getattr(process, name), *args)
+
+
+_INIT = Process.init
+_ON_CREATE = Process.on_create
+_ON_RUN = Process.on_run
+_ON_RUNNING = Process.on_running
+_ON_WAIT = Process.on_wait
+_ON_WAITING = Process.on_waiting
+_ON_FINISH = Process.on_finish
+_ON_FINISHED = Process.on_finished
+_ON_EXCEPT = Process.on_except
+_ON_EXCEPTED = Process.on_excepted
+_ON_KILL = Process.on_kill
+_ON_KILLED = Process.on_killed
+_ON_EXIT_RUNNING = Process.on_exit_running
+_ON_EXIT_WAITING = Process.on_exit_waiting
+_ON_CLOSE = Process.on_close
