@@ -7,6 +7,7 @@ import io
 import json
 import os
 import secrets
+import socket
 import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -58,6 +59,11 @@ def engine(timeout: int = _ENGINE_SECONDS) -> Iterator[DockerClient]:
         )
     client = None
     try:
+        if where.startswith("unix:"):
+            # The SDK leaves a socket open for the collector to find when nobody answers.
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(timeout)
+                probe.connect("/" + where.partition(":")[2].lstrip("/"))
         client = docker.from_env(timeout=timeout)
         client.ping()
     except (DockerException, RequestException, OSError, ValueError) as error:

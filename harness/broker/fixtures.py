@@ -1,14 +1,14 @@
-"""The pytest fixtures that need a broker; a plugin of its own, which the harness plugin registers.
+"""The pytest fixtures that need a broker.
 
-The :class:`BrokerSource` of a run lies in the configuration's stash under :data:`SOURCE`; the
-broker starts with the first test that asks for it.
+The harness plugin puts a run's :class:`BrokerSource` into the configuration's stash under
+:data:`SOURCE`; the broker starts with the first test that asks for it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -40,9 +40,8 @@ class BrokerSource:
 
     :param setting: see :func:`harness.broker.choose`
     :param image: image for Docker
-    :param required: whether a test fails, instead of being skipped, where there is no broker
     :param say: told what takes long
-    :raises HarnessError: if the setting can be seen to be wrong without asking anybody
+    :raises pytest.UsageError: if the setting can be seen to be wrong without asking anybody
     """
 
     def __init__(
@@ -50,14 +49,15 @@ class BrokerSource:
         setting: str,
         *,
         image: str | None = None,
-        required: bool = False,
         say: Callable[[str], None] | None = None,
     ) -> None:
-        check_setting(setting)
+        try:
+            check_setting(setting)
+        except HarnessError as error:
+            raise pytest.UsageError(f"--harness-broker: {error}") from None
         begin_run()
         self._setting = setting
         self._image = image
-        self._required = required
         self._say = say
         self._provider: Provider | None = None
         self._broker: Broker | None = None
@@ -114,34 +114,8 @@ class BrokerSource:
         finish_run()
         self._broker = None
 
-    def missing(self) -> NoReturn:
-        """End a test that needs a broker, where there is none."""
-        reason = self._reason or why_not()
-        if self._required:
-            pytest.fail(f"a broker is required: {reason}", pytrace=False)
-        pytest.skip(reason)
-
 
 SOURCE = pytest.StashKey[BrokerSource]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    from harness.pytest_plugin import flag, setting
-
-    try:
-        config.stash[SOURCE] = BrokerSource(
-            setting(config, "broker"),
-            image=setting(config, "image") or None,
-            required=flag(config, "require-broker"),
-        )
-    except HarnessError as error:
-        raise pytest.UsageError(f"--harness-broker: {error}") from None
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    source = config.stash.get(SOURCE, None)
-    if source is not None:
-        source.finish()
 
 
 def _had(request: pytest.FixtureRequest, get: Callable[[BrokerSource], Broker | None]) -> Broker:
@@ -151,7 +125,7 @@ def _had(request: pytest.FixtureRequest, get: Callable[[BrokerSource], Broker | 
     except HarnessError as error:
         pytest.fail(str(error), pytrace=False)
     if found is None:
-        source.missing()
+        pytest.skip(source.reason or why_not())
     return found
 
 

@@ -137,6 +137,9 @@ class Node:
             return not left
 
         wait_until(ended, _GRACE)
+        from harness.broker.local import sweep
+
+        sweep()
 
 
 class Container:
@@ -149,9 +152,12 @@ class Container:
         return {}
 
     def end(self) -> None:
-        from harness.broker.docker import remove_container
+        from harness.broker.docker import engine, remove_container, sweep
 
         remove_container(self._name)
+        # A watchdog may have killed, with a test, the keeper of that test's private container.
+        with engine() as client:
+            sweep(client)
 
 
 class Vhosts:
