@@ -31,13 +31,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from harness.errors import HarnessError
-from harness.outcome import (
-    EXIT_BUG,
-    EXIT_CANNOT_RUN,
-    EXIT_HEALTHY,
-    Observation,
-    Outcome,
-)
+from harness.outcome import Observation, Outcome
 from harness.scenario import AsyncTest, Scenario
 
 #: What one run may print before it is ended, in bytes; more is a runaway, not evidence.
@@ -52,8 +46,6 @@ _DUMP_END = "-- end of stacks --\n"
 _PR_SET_CHILD_SUBREAPER = 36
 _FRAME = re.compile(r'^  File "(.*)", line (\d+),? in (.*)$', re.MULTILINE)
 _DONE = "done"
-#: Seconds that an interpreter may take to start, on a busy machine.
-_SCRIPT_START = 10.0
 #: Seconds from the end of the body to the end of the process.
 _EXIT_LIMIT = 5.0
 
@@ -514,47 +506,6 @@ def observe(
         output = kept()
     seen = run.failure(record.limit) or Observation.from_json(run.messages[0])
     return finish(seen, run, output)
-
-
-def observe_script(script: str, *, limit: float, environment: Mapping[str, str]) -> Observation:
-    """Run an exported script in an interpreter of its own and say what it showed.
-
-    :param script: text of the script; its exit status and the last line that it prints tell
-    :param limit: seconds before it is a hang; the script's own watchdog speaks first
-    :param environment: variables to set besides those of this process
-    :raises HarnessError: where processes cannot be forked
-    """
-    with tempfile.TemporaryDirectory(prefix="harness-script-") as directory:
-        path = Path(directory, "scenario.py")
-        path.write_text(script, encoding="utf-8")
-        variables = {**os.environ, **environment}
-
-        def body(channel: Channel) -> None:
-            channel.begin("call", limit + _SCRIPT_START)
-            os.chdir(directory)
-            os.execve(sys.executable, [sys.executable, str(path)], variables)
-
-        with captured() as kept:
-            run = run_in_child(body, limit=limit)
-            output = kept()
-    if run.hung or run.runaway or run.status < 0:
-        seen = run.failure(limit) or Observation(Outcome.CRASH)
-    else:
-        seen = _told_by_script(run.status, output)
-    return finish(seen, run, output)
-
-
-def _told_by_script(status: int, output: str) -> Observation:
-    last = (output.strip().splitlines() or [""])[-1]
-    if status == EXIT_HEALTHY:
-        return Observation(Outcome.HEALTHY)
-    if status == EXIT_CANNOT_RUN:
-        return Observation(Outcome.NOT_APPLICABLE, last.removeprefix("cannot run: "))
-    if status == EXIT_BUG and last.startswith("hang: "):
-        return Observation(Outcome.HANG, last.removeprefix("hang: "))
-    if status == EXIT_BUG and last.startswith("bug: "):
-        return Observation(Outcome.BUG, last.removeprefix("bug: "))
-    return Observation(Outcome.CRASH, f"the script ended with status {status} and no verdict")
 
 
 def finish(seen: Observation, run: ChildRun, output: str) -> Observation:

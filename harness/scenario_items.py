@@ -7,10 +7,11 @@ import functools
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import platform
 import shlex
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,8 @@ from harness.broker.fixtures import FIXTURES, SOURCE
 from harness.errors import HarnessError
 from harness.export import export
 from harness.matrix import releases
+from harness.matrix.interpreters import this_interpreter
+from harness.matrix.runner import Run, Runner
 from harness.outcome import Observation, Outcome, Verdict, judge
 from harness.pytest_plugin import flag, setting
 from harness.report import markdown, terminal
@@ -74,7 +77,7 @@ class ScenarioItem(pytest.Function):
     ) -> ScenarioItem:
         shown = name if release is None else f"{name}[{record.library} {release}]"
         item: ScenarioItem = cls.from_parent(
-            collector, name=shown, callobj=_as_plain_function(record), originalname=name
+            collector, name=shown, callobj=_as_plain_function(record)
         )
         item.record = record
         item.release = release
@@ -108,13 +111,33 @@ def run_in_release(record: Scenario, release: str, arguments: Mapping[str, Any])
     """
     if record.library is None:
         raise HarnessError(f"scenario {record.id!r} is about Python itself and has no releases")
-    site = releases.fetch(record.library, release)
-    environment = {
-        "PYTHONPATH": str(site),
-        **{name.upper(): str(value) for name, value in arguments.items()},
-    }
-    script = export(record, release)
-    return isolation.observe_script(script, limit=record.limit, environment=environment)
+    run = Run(
+        name=record.function.__name__,
+        script=export(record, release),
+        interpreter=this_interpreter(),
+        path=(str(releases.fetch(record.library, release)),),
+        limit=record.limit,
+    )
+    seen: list[Observation] = []
+    with _environment(arguments), Runner(jobs=1) as runner:
+        runner.run([run], lambda _, ran: seen.append(ran.observation))
+    return seen[0]
+
+
+@contextlib.contextmanager
+def _environment(arguments: Mapping[str, Any]) -> Iterator[None]:
+    """Hand a script the arguments of its scenario: ``amqp_url`` is ``AMQP_URL`` there."""
+    variables = {name.upper(): str(value) for name, value in arguments.items()}
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 class Session:

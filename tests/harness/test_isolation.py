@@ -120,6 +120,7 @@ def test_a_signal_is_a_crash_that_names_it() -> None:
 
     seen = look(body)
     assert (seen.outcome, seen.message) == (Outcome.CRASH, "killed by SIGSEGV")
+    assert "in body" in seen.detail
 
 
 def test_exiting_early_is_a_crash_even_with_status_0() -> None:
