@@ -77,7 +77,6 @@ class Engine:
     """Runs grids; what it has found out is used again by the next one.
 
     :param jobs: how many runs may use the processor at once; default: the number of processors
-    :param repeat: how often each cell runs
     :param fresh: whether to run what is known already, too
     :param offline: whether releases must come from the cache
     :param say: told what is not an error
@@ -87,13 +86,11 @@ class Engine:
         self,
         *,
         jobs: int | None = None,
-        repeat: int = 1,
         fresh: bool = False,
         offline: bool = False,
         say: Say = say_on_stderr,
     ) -> None:
         self._jobs = jobs
-        self._repeat = repeat
         self._fresh = fresh
         self._offline = offline
         self._say = say
@@ -103,10 +100,13 @@ class Engine:
         self._scripts: dict[str, str] = {}
         self._seen: dict[tuple[str, str], list[Observation]] = {}
 
-    def run(self, cells: Sequence[Cell], progress: Progress = no_progress) -> Grid:
+    def run(
+        self, cells: Sequence[Cell], progress: Progress = no_progress, *, repeat: int = 1
+    ) -> Grid:
         """Run what is not known, and judge every cell.
 
         :param progress: called as cells get done
+        :param repeat: how often each cell is to have run; what is known counts
         """
         grid = Grid()
         self._export({cell.record.id: cell.record for cell in cells}.values(), grid)
@@ -119,17 +119,27 @@ class Engine:
             if key is not None:
                 keys[id(cell)] = key
                 wanted.setdefault(key, []).append(cell)
-        self._run_missing(wanted, len(cells), grid, progress)
+        self._run_missing(wanted, len(cells), repeat, grid, progress)
         names = _builds({cell.interpreter for cell in cells})
-        for cell in cells:
-            observations = self._seen[keys[id(cell)]] if id(cell) in keys else [self._why_not(cell)]
-            grid.results.append(_result(cell, observations, names[cell.interpreter]))
-        broken = {
-            f"{result.scenario} with {result.where}: {result.observation.message}"
-            for result in grid.results
-            if result.observation.outcome is Outcome.BROKEN
+        showed = {
+            script
+            for (script, _), observations in self._seen.items()
+            if any(one.outcome.is_bug for one in observations)
         }
-        grid.problems += sorted(broken)
+        for cell in cells:
+            key = keys.get(id(cell))
+            observations = [self._why_not(cell)] if key is None else self._seen[key]
+            # A scenario that failed somewhere has shown that it is able to.
+            can_fail = cell.record.can_fail or (key is not None and key[0] in showed)
+            grid.results.append(_result(cell, observations, names[cell.interpreter], can_fail))
+        broken: dict[str, list[str]] = {}
+        for result in grid.results:
+            if result.observation.outcome is Outcome.BROKEN:
+                place = f"{result.scenario} with {result.where}"
+                broken.setdefault(result.observation.message, []).append(place)
+        for message, places in broken.items():
+            more = f" and {len(places) - 1} more cells" if len(places) > 1 else ""
+            grid.problems.append(f"{places[0]}{more}: {message}")
         return grid
 
     def prepare(self, cell: Cell, *, trace: bool = False) -> Run | None:
@@ -233,6 +243,7 @@ class Engine:
         self,
         wanted: Mapping[tuple[str, str], Sequence[Cell]],
         total: int,
+        repeat: int,
         grid: Grid,
         progress: Progress,
     ) -> None:
@@ -246,7 +257,7 @@ class Engine:
             keeps = self._keeps(record)
             if key not in self._seen:
                 self._seen[key] = self._cache.get(*key) if keeps and not self._fresh else []
-            left[key] = max(0, self._repeat - len(self._seen[key]))
+            left[key] = max(0, repeat - len(self._seen[key]))
             if not left[key]:
                 done += len(cells)
             for _ in range(left[key]):
@@ -300,10 +311,10 @@ def _builds(interpreters: set[Interpreter]) -> dict[Interpreter, str]:
     }
 
 
-def _result(cell: Cell, observations: Sequence[Observation], build: str) -> Result:
+def _result(cell: Cell, observations: Sequence[Observation], build: str, can_fail: bool) -> Result:
     first = observations[0]
     outcomes = Counter(one.outcome for one in observations)
-    verdict = judge(first.outcome, present=cell.is_present, can_fail=cell.record.can_fail)
+    verdict = judge(first.outcome, present=cell.is_present, can_fail=can_fail)
     if len(outcomes) > 1:
         told = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
         text = f"{_DIFFERS}{told} in {len(observations)} runs"

@@ -31,7 +31,12 @@ MOST_AT_ONCE = 64
 #: Seconds beyond a run's limit after which its resident no longer seems to live.
 _RESIDENT_GRACE = 15.0
 _START_LIMIT = 30.0
-_RESIDENT = Path(__file__).with_name("resident.py")
+_RESIDENT = Path(__file__).with_name("resident")
+#: Its directory comes last on the path: the modules beside it are no part of a run.
+_START = (
+    f"import sys; sys.path.append({str(_RESIDENT.parent)!r}); "
+    "from resident.serving import main; main()"
+)
 _END_OF_STACKS = "-- end of stacks --\n"
 _FRAME = re.compile(r'^  File "(.*)", line (\d+),? in (.*)$', re.MULTILINE)
 _KEPT = ("PATH", "LANG", "LANGUAGE", "TZ", "AMQP_URL", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "USER")
@@ -208,7 +213,7 @@ class _Resident:
         environment["PYTHONIOENCODING"] = "utf-8:backslashreplace"
         try:
             self._process = subprocess.Popen(
-                [interpreter.path, "-S", "-s", "-B", str(_RESIDENT)],
+                [interpreter.path, "-S", "-s", "-c", _START],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -353,7 +358,7 @@ def _without_resident(text: str) -> str:
     skipping = False
     for line in text.splitlines(keepends=True):
         if line.startswith("  File "):
-            skipping = f'"{_RESIDENT}"' in line
+            skipping = f'"{_RESIDENT}{os.sep}' in line or 'File "<string>"' in line
         elif not line.startswith("    "):
             skipping = False
         if not skipping:

@@ -68,6 +68,37 @@ class BadRange:
         return f"{text} ({about}{unclear})"
 
 
+def state(result: Result) -> str:
+    """Say what a cell is evidence of: ``bad``, ``good`` or ``unclear``."""
+    return "bad" if is_bad(result) else "good" if is_good(result) else "unclear"
+
+
+def bad_ranges(known: Iterable[tuple[str, str]]) -> list[BadRange]:
+    """Return every range of bad places in a history.
+
+    :param known: (name, :func:`state`) of each place, oldest first
+    """
+    ranges: list[BadRange] = []
+    good_before: str | None = None
+    bad: list[str] = []
+    unclear: list[str] = []
+    pending: list[str] = []
+    for name, kind in [*known, ("", "end")]:
+        if kind == "unclear":
+            pending.append(name)
+        elif kind == "bad":
+            unclear += pending
+            pending = []
+            bad.append(name)
+        else:
+            if bad:
+                good_after = name if kind == "good" else None
+                told = tuple(unclear + (pending if good_after else []))
+                ranges.append(BadRange(bad[0], bad[-1], good_before, good_after, told))
+            good_before, bad, unclear, pending = name, [], [], []
+    return ranges
+
+
 @dataclass(frozen=True)
 class Grid:
     """Every result of one scenario, in rows and columns.
@@ -89,11 +120,10 @@ class Grid:
         :raises HarnessError: for an id that the report does not hold
         """
         info, results = report.scenario(id), report.results_of(id)
-        label = _column_labels(results)
+        label = column_labels(results)
         cells = {((r.library or "", r.release or ""), label[r.python, r.build]): r for r in results}
         rows = sorted({row for row, _ in cells}, key=lambda row: (row[0], release_key(row[1])))
-        columns = sorted(label, key=lambda key: (release_key(key[0]), key[1]))
-        return cls(info, tuple(label[key] for key in columns), tuple(rows), cells)
+        return cls(info, tuple(label.values()), tuple(rows), cells)
 
     def row_word(self, row: Row) -> tuple[str, ...]:
         """Return the words of one row, empty where nothing ran."""
@@ -120,27 +150,8 @@ class Grid:
         for row in self.rows:
             result = self.cells.get((row, python)) if row[0] == library and row[1] else None
             if result is not None:
-                state = "bad" if is_bad(result) else "good" if is_good(result) else "unclear"
-                known.append((row[1], state))
-        ranges: list[BadRange] = []
-        good_before: str | None = None
-        bad: list[str] = []
-        unclear: list[str] = []
-        pending: list[str] = []
-        for release, state in [*known, ("", "end")]:
-            if state == "unclear":
-                pending.append(release)
-            elif state == "bad":
-                unclear += pending
-                pending = []
-                bad.append(release)
-            else:
-                if bad:
-                    good_after = release if state == "good" else None
-                    told = tuple(unclear + (pending if good_after else []))
-                    ranges.append(BadRange(bad[0], bad[-1], good_before, good_after, told))
-                good_before, bad, unclear, pending = release, [], [], []
-        return ranges
+                known.append((row[1], state(result)))
+        return bad_ranges(known)
 
     def history(self) -> list[tuple[str, tuple[str, ...], list[BadRange]]]:
         """Return (library, columns, bad ranges), columns of one history together."""
@@ -172,10 +183,14 @@ def grids(report: Report) -> Iterable[Grid]:
     return (Grid.of(report, info.id) for info in report.scenarios)
 
 
-def _column_labels(results: Iterable[Result]) -> dict[tuple[str, str], str]:
-    keys = sorted({(result.python, result.build) for result in results})
+def column_labels(results: Iterable[Result]) -> dict[tuple[str, str], str]:
+    """Name each interpreter, oldest first: its version, with the build where two have one version.
+
+    :return: (python, build) -> label
+    """
+    keys = {(result.python, result.build) for result in results}
     versions = [python for python, _ in keys]
     return {
         (python, build): python if versions.count(python) == 1 else f"{python} [{build}]"
-        for python, build in keys
+        for python, build in sorted(keys, key=lambda key: (release_key(key[0]), key[1]))
     }

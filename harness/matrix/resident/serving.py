@@ -1,0 +1,404 @@
+"""Forks, watches and ends the children."""
+
+# ruff: noqa: UP006, UP007, UP035, UP036, UP045 - Python 3.6 runs this file
+
+import asyncio  # noqa: F401
+import concurrent.futures.thread  # noqa: F401
+import contextlib
+import errno
+import functools  # noqa: F401
+import gc
+import inspect  # noqa: F401
+import json
+import logging  # noqa: F401
+import mmap
+import os
+import queue  # noqa: F401
+import random  # noqa: F401
+import select
+import shutil
+import signal
+import site
+import socket  # noqa: F401
+import subprocess  # noqa: F401
+import sys
+import tempfile  # noqa: F401
+import time
+import traceback
+import types
+import unittest  # noqa: F401
+from typing import Any, Dict, Optional, Tuple, Union
+
+from .child import (
+    END_OF_STACKS,
+    STACKS_SIGNAL,
+    become_child,
+    prepare_process,
+    run_as_main,
+    trace_lines,
+)
+from .procfs import TICK, children, cpu_seconds, is_zombie, stand_still
+from .waits import SHARED, tell_of_waits
+
+with contextlib.suppress(ImportError):  # Python 3.6 has none
+    import contextvars  # noqa: F401
+
+#: What one run may print, in bytes, before it is ended; more is a runaway, not evidence.
+OUTPUT_LIMIT = 16 * 1024 * 1024
+#: How much is kept of each stream, in bytes, from its start and again from its end.
+KEPT = 16 * 1024
+#: Seconds that a script's own watchdog is given to speak first.
+GRACE = 1.0
+#: Seconds that a hanging child is given to write down its stacks.
+STACKS_GRACE = 0.5
+#: CPU seconds below which nothing is called a spin, and how many times the usual a spin takes.
+SPIN_LEAST, SPIN_TIMES = 0.5, 50
+#: Seconds without CPU use after which a child no longer counts as running.
+PARKED = 0.06
+
+
+class Stream:
+    """What comes out of one pipe: the start and the end are kept."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.size = 0
+        self._head = b""
+        self._tail = b""
+
+    def read(self) -> bool:
+        """Take what is there; return whether the pipe is still open."""
+        while True:
+            try:
+                chunk = os.read(self.fd, 1 << 16)
+            except BlockingIOError:
+                return True
+            except OSError:
+                chunk = b""
+            if not chunk:
+                return False
+            self.size += len(chunk)
+            room = KEPT - len(self._head)
+            self._head += chunk[:room] if room > 0 else b""
+            self._tail = (self._tail + (chunk[room:] if room > 0 else chunk))[-KEPT:]
+            if self.size > OUTPUT_LIMIT or len(chunk) < 1 << 12:
+                return True
+
+    def ends_with_stacks(self) -> bool:
+        return END_OF_STACKS.encode() in (self._head + self._tail)[-200:]
+
+    def text(self) -> str:
+        left_out = self.size - len(self._head) - len(self._tail)
+        middle = f"\n[... {left_out} bytes left out ...]\n".encode() if left_out else b""
+        return (self._head + middle + self._tail).decode("utf-8", "replace")
+
+
+class Run:
+    """One child and what is known about it."""
+
+    def __init__(
+        self,
+        order: Dict[str, Any],
+        pid: int,
+        out: Stream,
+        err: Stream,
+        cwd: str,
+        shared: mmap.mmap,
+    ) -> None:
+        self.order = order
+        self.pid = pid
+        self.out = out
+        self.err = err
+        self.cwd = cwd
+        self.shared = shared
+        self.started = time.monotonic()
+        self.deadline: float = self.started + order["limit"]
+        self.next_look = self.started + 0.02
+        self.pause = 0.02
+        self.cpu = 0.0
+        self.busy_until = self.started
+        self.polls = 0
+        self.polls_cpu = 0.0
+        self.parked = False
+        self.still: Optional[Tuple[int, int]] = None
+        self.ending: Optional[Dict[str, Any]] = None
+        self.ending_since = 0.0
+
+
+class Resident:
+    """Forks, watches and ends the children."""
+
+    def __init__(self, commands: int, events: int) -> None:
+        own = (os.path.dirname(os.path.dirname(os.path.abspath(__file__))),)
+        self._commands = commands
+        self._events = events
+        self._buffer = b""
+        self._runs: Dict[int, Run] = {}
+        self._code: Dict[str, Union[types.CodeType, str]] = {}
+        self._usual: Dict[str, float] = {}
+        self._poll = select.poll()
+        self._poll.register(commands, select.POLLIN)
+        self._fds: Dict[int, Tuple[Run, Stream]] = {}
+        self._base_path = [entry for entry in sys.path[1:] if entry not in own]
+        self._null = os.open(os.devnull, os.O_RDWR)
+
+    def serve(self) -> None:
+        """Run until the other side closes the pipe; leave nothing running."""
+        self._send({"ready": list(sys.version_info[:3])})
+        try:
+            while True:
+                timeout = None if not self._runs else self._until_next_look()
+                for fd, _ in self._poll.poll(timeout):
+                    if fd == self._commands:
+                        if not self._receive():
+                            return
+                    elif fd in self._fds:
+                        self._read(fd)
+                for run in list(self._runs.values()):
+                    self._look(run)
+        finally:
+            for run in list(self._runs.values()):
+                kill_group(run.pid)
+                self._sweep(run)
+
+    def _send(self, event: Dict[str, Any]) -> None:
+        data = (json.dumps(event) + "\n").encode()
+        while data:
+            data = data[os.write(self._events, data) :]
+
+    def _until_next_look(self) -> float:
+        soonest = min(run.next_look for run in self._runs.values())
+        return max(0.0, soonest - time.monotonic()) * 1000 + 0.2
+
+    def _receive(self) -> bool:
+        data = os.read(self._commands, 1 << 16)
+        if not data:
+            return False
+        lines = (self._buffer + data).split(b"\n")
+        self._buffer = lines.pop()
+        for line in lines:
+            order = json.loads(line.decode())
+            try:
+                self._start(order)
+            except OSError as error:
+                self._send({"id": order["id"], "failed": f"cannot fork: {error}"})
+        return True
+
+    def _start(self, order: Dict[str, Any]) -> None:
+        code = self._compiled(order)
+        if isinstance(code, str):
+            self._send({"id": order["id"], "unparsable": code})
+            return
+        cwd = os.path.join(order["work"], str(order["id"]))
+        os.mkdir(cwd)
+        shared = mmap.mmap(-1, mmap.PAGESIZE)
+        out, out_child = os.pipe()
+        err, err_child = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                highest = max([out, out_child, err, err_child, *self._fds]) + 1
+                become_child(order, (self._null, out_child, err_child), highest, cwd)
+                sys.path[1:] = order["path"] + self._base_path
+                if order.get("trace"):
+                    trace_lines(order)
+                tell_of_waits(shared)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(124)
+            run_as_main(code, order["script"])
+        os.close(out_child)
+        os.close(err_child)
+        run = Run(order, pid, Stream(out), Stream(err), cwd, shared)
+        self._runs[pid] = run
+        for stream in (run.out, run.err):
+            os.set_blocking(stream.fd, False)
+            self._fds[stream.fd] = (run, stream)
+            self._poll.register(stream.fd, select.POLLIN)
+
+    def _compiled(self, order: Dict[str, Any]) -> Union[types.CodeType, str]:
+        """Return the code of a script, or the complaint of this Python's parser."""
+        path = order["script"]
+        if path not in self._code:
+            with open(path, "rb") as file:
+                source = file.read()
+            try:
+                self._code[path] = compile(source, path, "exec", 0, True)
+            except (SyntaxError, ValueError) as error:
+                where = f" (line {error.lineno})" if hasattr(error, "lineno") else ""
+                self._code[path] = "{}{}".format(getattr(error, "msg", error), where)
+        return self._code[path]
+
+    def _read(self, fd: int) -> None:
+        run, stream = self._fds[fd]
+        if not stream.read():
+            self._forget(stream)
+            run.next_look = time.monotonic()
+        if run.out.size + run.err.size > OUTPUT_LIMIT and run.ending is None:
+            self._end(run, {"runaway": OUTPUT_LIMIT})
+
+    def _forget(self, stream: Stream) -> None:
+        if stream.fd in self._fds:
+            self._poll.unregister(stream.fd)
+            del self._fds[stream.fd]
+            os.close(stream.fd)
+
+    def _look(self, run: Run) -> None:
+        now = time.monotonic()
+        if run.ending is not None:
+            if run.err.ends_with_stacks() or now > run.ending_since + STACKS_GRACE:
+                kill_group(run.pid)
+                self._finish(run, os.wait4(run.pid, 0))
+            return
+        if now < run.next_look:
+            return
+        ended = os.wait4(run.pid, os.WNOHANG)
+        if ended[0]:
+            self._finish(run, ended)
+            return
+        if run.err.fd not in self._fds and run.out.fd not in self._fds:
+            run.next_look = now + 0.0005  # both pipes are closed: it is about to end
+        else:
+            run.next_look = now + run.pause
+            run.pause = min(run.pause * 1.5, 0.25)
+        cpu = cpu_seconds(run.pid)
+        if cpu > run.cpu + TICK / 2:
+            run.cpu = cpu
+            run.busy_until = now
+            run.still = None
+            run.pause = min(run.pause, 0.05)
+        elif not run.parked and now - run.busy_until > PARKED:
+            run.parked = True
+            self._send({"id": run.order["id"], "parked": True})
+        reason = self._why_hung(run, now)
+        if reason:
+            self._end(run, {"hang": reason})
+
+    def _why_hung(self, run: Run, now: float) -> Optional[str]:
+        if now > run.deadline + GRACE:
+            return "no end within {:g} s".format(run.order["limit"])
+        polls, alone, wakes, closed = SHARED.unpack_from(run.shared, 0)
+        if polls != run.polls:
+            run.polls = polls
+            run.polls_cpu = run.cpu
+        if now - run.busy_until < 0.3 and run.cpu > SPIN_LEAST:
+            return self._why_spinning(run, alone, wakes, closed)
+        if now - run.busy_until < 0.015:
+            return None
+        still = stand_still(run.pid, run.deadline - 0.05, alone, wakes)
+        if still is not None and still == run.still:
+            return "deadlock: no thread is able to run, and nothing left can wake one"
+        run.still = still
+        if still is not None:
+            run.next_look = min(run.next_look, now + 0.02)
+        return None
+
+    def _why_spinning(self, run: Run, alone: int, wakes: float, closed: int) -> Optional[str]:
+        usual = self._usual.get(run.order["script"])
+        least = max(SPIN_LEAST, run.order["limit"] / 4)
+        if usual is not None:
+            least = min(least, max(SPIN_LEAST, usual * SPIN_TIMES))
+        since_poll = run.cpu - run.polls_cpu
+        if run.cpu < least or not (closed or since_poll > SPIN_LEAST - 0.1):
+            return None
+        if stand_still(run.pid, run.deadline - 0.05, alone, wakes, spinning=True) is None:
+            return None
+        if closed:
+            return (
+                f"spin: {run.cpu:.1f} s of CPU in a loop that has no timer and nothing to wait for"
+            )
+        return f"spin: {since_poll:.1f} s of CPU without a look at timers or sockets"
+
+    def _end(self, run: Run, why: Dict[str, Any]) -> None:
+        run.ending = why
+        run.ending_since = time.monotonic()
+        run.next_look = run.ending_since + 0.01
+        if "hang" in why:
+            with contextlib.suppress(OSError):
+                os.kill(run.pid, STACKS_SIGNAL)
+        else:
+            run.ending_since -= STACKS_GRACE
+
+    def _finish(self, run: Run, ended: Tuple[int, int, Any]) -> None:
+        status, usage = ended[1], ended[2]
+        left = self._sweep(run)
+        for stream in (run.out, run.err):
+            if stream.fd in self._fds:
+                stream.read()
+                self._forget(stream)
+        cpu = usage.ru_utime + usage.ru_stime
+        event = {
+            "id": run.order["id"],
+            "seconds": time.monotonic() - run.started,
+            "cpu": cpu,
+            "stdout": run.out.text(),
+            "stderr": run.err.text(),
+            "left": left,
+        }
+        event.update(run.ending or {})
+        if os.WIFSIGNALED(status):
+            event["signal"] = os.WTERMSIG(status)
+        else:
+            event["status"] = os.WEXITSTATUS(status)
+        if run.ending is None:
+            script = run.order["script"]
+            self._usual[script] = max(self._usual.get(script, 0.0), cpu)
+        lines = os.path.join(run.order["work"], "{}.lines".format(run.order["id"]))
+        if run.order.get("trace") and os.path.exists(lines):
+            with open(lines) as file:
+                event["lines"] = json.load(file)
+            os.unlink(lines)
+        run.shared.close()
+        try:
+            os.rmdir(run.cwd)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                remove_tree(run.cwd)
+        self._send(event)
+
+    def _sweep(self, run: Run) -> int:
+        """End whatever a child left behind: orphans come to us, which is how they are found."""
+        self._runs.pop(run.pid, None)
+        kill_group(run.pid)
+        left = 0
+        while True:
+            orphans = [pid for pid in children(os.getpid()) if pid not in self._runs]
+            if not orphans:
+                return left
+            for pid in orphans:
+                try:
+                    left += not is_zombie(pid)
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
+                except OSError:
+                    pass
+
+
+def kill_group(pid: int) -> None:
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(OSError):
+            kill(pid, signal.SIGKILL)
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory even if its permissions were taken away."""
+    for place, _, _ in os.walk(path):
+        with contextlib.suppress(OSError):
+            os.chmod(place, 0o700)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def main() -> None:
+    commands, events = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1):
+        os.dup2(null, fd)
+    os.close(null)
+    prepare_process()
+    sys.dont_write_bytecode = True
+    vars(site)["setquit"]()
+    gc.collect()
+    gc.disable()
+    if sys.version_info >= (3, 7):
+        gc.freeze()
+    Resident(commands, events).serve()
