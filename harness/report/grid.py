@@ -125,7 +125,7 @@ class Grid:
         rows = sorted({row for row, _ in cells}, key=lambda row: (row[0], release_key(row[1])))
         return cls(info, tuple(label.values()), tuple(rows), cells)
 
-    def row_word(self, row: Row) -> tuple[str, ...]:
+    def row_words(self, row: Row) -> tuple[str, ...]:
         """Return the words of one row, empty where nothing ran."""
         found = (self.cells.get((row, python)) for python in self.pythons)
         return tuple("" if result is None else word(result) for result in found)
@@ -134,7 +134,7 @@ class Grid:
         """Group neighbouring rows of one library that read the same."""
         groups: list[tuple[tuple[Row, ...], tuple[str, ...]]] = []
         for row in self.rows:
-            words = self.row_word(row)
+            words = self.row_words(row)
             if groups and groups[-1][1] == words and groups[-1][0][0][0] == row[0]:
                 groups[-1] = ((*groups[-1][0], row), words)
             else:

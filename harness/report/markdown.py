@@ -133,12 +133,12 @@ def folded(summary: str, block: str) -> str:
     return f"<details><summary>{prose(summary)}</summary>\n\n{block}\n\n</details>"
 
 
-def link(info: ScenarioInfo) -> str:
+def link(info: ScenarioInfo, text: str = "source") -> str:
     """Return a link to the source of a scenario; what is no plain web address is shown as text."""
-    safe = one_line(info.source)
-    if not re.fullmatch(r"https?://[^\s<>()\[\]`|\\]+", safe):
-        return f"({prose(safe)})" if safe else ""
-    return f"([source]({safe}))"
+    address = one_line(info.source, 1000)
+    if not re.fullmatch(r"https?://[^\s<>()\[\]`|\\]+", address):
+        return prose(address)
+    return f"<{address}>" if text == info.source else f"([{text}]({address}))"
 
 
 def _paragraph(text: str) -> str:

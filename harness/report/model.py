@@ -25,7 +25,7 @@ from harness.scenario import Scenario
 #: removed or changes its meaning, not when one is added.
 SCHEMA_VERSION = 1
 #: Projects whose releases decide what an event loop does, named in every environment.
-_TELLING = (
+TELLING = (
     "nest-asyncio",
     "nest-asyncio2",
     "plumpy",
@@ -254,7 +254,7 @@ def describe_environment(more: Mapping[str, str] | None = None) -> dict[str, str
         "Platform": platform.platform(),
         "loop-harness": harness.__version__,
     }
-    for project in _TELLING:
+    for project in TELLING:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[project] = importlib.metadata.version(project)
     return {**found, **(more or {})}

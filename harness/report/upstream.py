@@ -1,0 +1,233 @@
+"""One scenario as an issue for the tracker of the library under test, ready to be pasted."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+
+from harness.errors import HarnessError
+from harness.outcome import Outcome, Verdict
+from harness.report.grid import BadRange, Grid, is_bad, is_good
+from harness.report.markdown import (
+    GITHUB_LIMIT,
+    code,
+    environment,
+    fenced,
+    grid,
+    link,
+    prose,
+    table,
+)
+from harness.report.model import TELLING, Result, ScenarioInfo
+from harness.report.text import clean, counted, listed, one_line, shortened
+from harness.report.verify import Shown, Verified
+
+_LABEL = re.compile(r"(?:^|(?<=[.!?] ))(Symptom|Cause|Fix|Workaround)s?:[ \t]*", re.MULTILINE)
+#: A reference to another scenario, which says nothing to a reader outside of this library.
+_REFERENCE = re.compile(r"\s*\([A-Z]\d\d[a-z]*\)")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'`(])")
+#: How much of what the script printed is quoted, the most first; the report takes what fits.
+_QUOTED = (6_000, 2_000, 500)
+
+
+def issue(verified: Verified, *, limit: int = GITHUB_LIMIT) -> str:
+    """Return the text of an issue: its first line is the title.
+
+    :param verified: what repeated; nothing else is claimed
+    :param limit: the most characters that the tracker takes
+    :raises HarnessError: if no bug repeated, or the script alone is too long
+    """
+    if verified.shown is None:
+        why = "; ".join(verified.dropped[:5]) or "no cell of the report shows it"
+        raise HarnessError(f"{verified.info.id}: there is no bug to report: {why}")
+    for quoted in _QUOTED:
+        for with_grid in (True, False):
+            text = _issue(verified, verified.shown, quoted, with_grid)
+            if len(text) <= limit:
+                return text
+    raise HarnessError(
+        f"{verified.info.id}: its script alone is longer than the {limit} characters of an issue; "
+        "attach the file that 'harness export' writes"
+    )
+
+
+def labelled(doc: str) -> dict[str, str]:
+    """Part a docstring at its ``Symptom:``, ``Cause:``, ``Fix:`` and ``Workaround:``.
+
+    What comes before any label is the symptom.
+    """
+    parts = _LABEL.split(_REFERENCE.sub("", doc))
+    found = {"Symptom": parts[0].strip()}
+    for label, text in zip(parts[1::2], parts[2::2], strict=True):
+        found[label] = f"{found.get(label, '')}\n\n{text.strip()}".strip()
+    return {label: text for label, text in found.items() if text}
+
+
+def summary(info: ScenarioInfo, found: Grid) -> str:
+    """Return the two sentences that an issue begins with: what goes wrong, and where."""
+    symptom = labelled(info.doc).get("Symptom", "")
+    first = _SENTENCE_END.split(" ".join(symptom.split()))[0] or one_line(info.title)
+    first = first if first[-1:] in ".!?" else f"{first}."
+    return f"{prose(first[:1].upper() + first[1:])} {prose(_where(found))}"
+
+
+def history(found: Grid) -> str:
+    """Say for each library and interpreter when the bug came and when it went, as a list."""
+    lines = []
+    for library, columns, ranges in found.history():
+        on = f"{library} on Python {_span(columns, found.pythons)}"
+        lines.append(f"- {on}: {'; '.join(map(_story, ranges)) or 'not seen'}.")
+    bad, good = _alone(found)
+    if bad or good:
+        told = [f"bad on {_span(bad, found.pythons)}"] if bad else []
+        told += [f"good on {_span(good, found.pythons)}"] if good else []
+        lines.append(f"- Python alone: {', '.join(told)}.")
+    return "\n".join(lines)
+
+
+def _issue(verified: Verified, shown: Shown, quoted: int, with_grid: bool) -> str:
+    info, result = verified.info, shown.result
+    found = Grid.of(verified.report, info.id)
+    name = f"{info.id}.py"
+    blocks = [
+        f"# {prose(one_line(info.title))}",
+        summary(info, found),
+        f"Source: {link(info, info.source)}" if info.source else "",
+        f"## Script ({code(name)})",
+        fenced(verified.script, "python"),
+        "## Seen",
+        f"{code(shown.command)} with {result.where} ends with status {shown.status} and prints:",
+        fenced(shortened(clean(shown.text), quoted), "text"),
+        "## Expected",
+        _expected(found, result),
+        "## Where",
+        grid(found) if with_grid else "",
+        _legend(found) if with_grid else "",
+        history(found),
+        _doubts(verified.dropped),
+    ]
+    told = labelled(info.doc)
+    for label in ("Cause", "Fix", "Workaround"):
+        if label in told:
+            blocks += [f"## {label}", prose(told[label])]
+    blocks += [
+        "## Environment",
+        _environment(verified),
+        "## How to run",
+        *_how_to_run(info, result, name),
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _expected(found: Grid, bad: Result) -> str:
+    healthy = [
+        result
+        for result in found.cells.values()
+        if is_good(result) and result.python == bad.python and result.build == bad.build
+    ]
+    after = healthy or [result for result in found.cells.values() if is_good(result)]
+    example = f", as it does with {after[-1].where}" if after else ""
+    return f"Every assertion of the script holds: it prints `healthy` and exits with 0{example}."
+
+
+def _legend(found: Grid) -> str:
+    words = {name for row in found.rows for name in found.row_words(row)}
+    told = {
+        "": "an empty cell was not run",
+        Outcome.NOT_APPLICABLE.value: "`n/a` could not show it either way",
+        Verdict.INCONCLUSIVE.value: "`inconclusive` did not show the same each time",
+    }
+    parts = [text for name, text in told.items() if name in words]
+    return f"{listed(parts)[:1].upper()}{listed(parts)[1:]}." if parts else ""
+
+
+def _environment(verified: Verified) -> str:
+    """Leave out what is installed beside the harness: each cell had a release of its own."""
+    report = verified.report
+    builds = dict.fromkeys(result.build for result in report.results)
+    kept = {
+        name: value
+        for name, value in report.environment.items()
+        if name not in (*TELLING, "Python")
+    }
+    return environment(replace(report, environment={"Interpreters": ", ".join(builds), **kept}))
+
+
+def _how_to_run(info: ScenarioInfo, result: Result, name: str) -> list[str]:
+    minor = ".".join(result.python.split(".")[:2])
+    steps = [f"uv run --python {minor} {shlex.quote(name)}"]
+    if result.library is not None and result.release is not None:
+        steps += [
+            "# or, with any release:",
+            f"python{minor} -m pip install {result.library}=={result.release}",
+            f"python{minor} {shlex.quote(name)}; echo $?",
+        ]
+    else:
+        steps = [f"python{minor} {shlex.quote(name)}; echo $?"]
+    blocks = [fenced("\n".join(steps), "sh")]
+    if info.library is not None:
+        run = fenced(f"git bisect start BAD GOOD\ngit bisect run python {shlex.quote(name)}", "sh")
+        blocks += ["In a checkout the script finds the commit:", run]
+    rows = [
+        ["0", "healthy"],
+        ["1", "the bug is there; the last line says which assertion failed, or that it hangs"],
+        ["125", "it cannot run here, which `git bisect run` skips"],
+    ]
+    return [*blocks, table(["Exit status", "Meaning"], rows)]
+
+
+def _doubts(dropped: Sequence[str]) -> str:
+    if not dropped:
+        return ""
+    told = "; ".join(dropped[:5]) + ("; ..." if len(dropped) > 5 else "")
+    return prose(
+        f"{counted(len(dropped), 'result')} of an earlier run could not be repeated, so nothing is "
+        f"claimed there ({one_line(told, 600)})."
+    )
+
+
+def _where(found: Grid) -> str:
+    columns_of: dict[str, list[str]] = {}
+    for library, columns, ranges in found.history():
+        if ranges:
+            releases = f"{library} {listed([_releases(one) for one in ranges])}"
+            columns_of.setdefault(releases, []).extend(columns)
+    parts = []
+    for releases, columns in columns_of.items():
+        ordered = [python for python in found.pythons if python in columns]
+        parts.append(f"{releases} on Python {_span(ordered, found.pythons)}")
+    bad, _ = _alone(found)
+    if bad:
+        parts.append(f"Python {_span(bad, found.pythons)}" + (" alone" if parts else ""))
+    return f"It happens with {listed(parts)}."
+
+
+def _alone(found: Grid) -> tuple[list[str], list[str]]:
+    """Return the interpreters that are bad and those that are good with no library on the path."""
+    results = [(python, found.cells.get((("", ""), python))) for python in found.pythons]
+    bad = [python for python, result in results if result is not None and is_bad(result)]
+    good = [python for python, result in results if result is not None and is_good(result)]
+    return bad, good
+
+
+def _releases(found: BadRange) -> str:
+    return found.first if found.first == found.last else f"{found.first} to {found.last}"
+
+
+def _story(found: BadRange) -> str:
+    came = f"first bad {found.first}" + (
+        f" (good {found.good_before})" if found.good_before else ""
+    )
+    last = f"last bad {found.last}"
+    went = f"first good {found.good_after}" if found.good_after else "not mended"
+    unclear = f", no evidence from {listed(found.unclear)}" if found.unclear else ""
+    return f"{came}, {last}, {went}{unclear}"
+
+
+def _span(columns: Sequence[str], known: Sequence[str]) -> str:
+    """Name some columns: as a range where they are neighbours."""
+    first = known.index(columns[0])
+    together = list(known[first : first + len(columns)]) == list(columns)
+    return f"{columns[0]} to {columns[-1]}" if together and len(columns) > 2 else listed(columns)
