@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,12 @@ try:
     from kiwipy.rmq import defaults
 except ImportError:  # kiwipy without its RabbitMQ part
     defaults = None
+
+_LOGGER = logging.getLogger(__name__)
+
+#: The YAML of senders, which say the same several times; and how many are kept.
+_scalars: dict[Any, bytes] = {}
+_REMEMBERED = 10_000
 
 _Dumper: Any
 _Loader: Any
@@ -58,3 +65,35 @@ def faster_encoder(encoder: Callable[[Any], Any]) -> Callable[[Any], bytes]:
 def faster_decoder(decoder: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     """Return :func:`decode` in the place of kiwipy's default, and any other decoder as it is."""
     return decode if defaults is not None and decoder is defaults.DECODER else decoder
+
+
+def state_broadcast(
+    sender: Any, subject: str, encoder: Callable[[Any], bytes] = encode
+) -> bytes | None:
+    """Return the body of a broadcast without a body; None, and a log line, if it has no form.
+
+    :param sender: who sends it
+    :param subject: a subject of the runtime, which needs no quoting
+    :param encoder: the encoder of the communicator
+    """
+    try:
+        if encoder is encode:
+            scalar = _scalars.get((type(sender), sender)) or _remember(sender)
+            if scalar:
+                return b"body: null\ncorrelation_id: null\nsender: %b\nsubject: %b\n" % (
+                    scalar,
+                    subject.encode("ascii"),
+                )
+        return encoder({"body": None, "sender": sender, "subject": subject, "correlation_id": None})
+    except Exception:
+        _LOGGER.exception("cannot encode the broadcast %s of process %s", subject, sender)
+        return None
+
+
+def _remember(sender: Any) -> bytes:
+    """Return the YAML of a sender if it fits on one line, and keep it; else nothing."""
+    scalar = encode([sender]).rstrip()
+    if len(_scalars) >= _REMEMBERED:
+        _scalars.clear()
+    _scalars[type(sender), sender] = scalar = b"" if b"\n" in scalar else scalar.removeprefix(b"- ")
+    return scalar

@@ -39,6 +39,8 @@ _LOGGER = logging.getLogger(__name__)
 CONTROL_SUBJECTS = frozenset({"play", "pause", "kill"})
 #: Subjects of broadcasts that tell of state changes start with it; no process listens to those.
 STATE_CHANGED = "state_changed"
+#: Labels of the states that a process ends in.
+FINAL_STATES = frozenset({"finished", "excepted", "killed"})
 
 #: Calls that have reached their loop. asyncio itself keeps only weak references to tasks.
 _under_way: set[asyncio.Task[None]] = set()
@@ -74,6 +76,19 @@ def hop_callback(
     return call.send(call.run)
 
 
+def _was_interrupted(exc: BaseException) -> bool:
+    """Tell whether the present task was cancelled from outside, as at the end of a program.
+
+    Else the cancellation is the outcome of what it did. Where that cannot be told, before Python
+    3.11, asyncio's own kind of cancellation counts as an interruption.
+    """
+    task = asyncio.current_task()
+    cancelling = getattr(task, "cancelling", None)
+    if cancelling is None:
+        return isinstance(exc, asyncio.CancelledError)
+    return bool(cancelling())
+
+
 class _Call:
     """One call on its way to a loop.
 
@@ -96,6 +111,7 @@ class _Call:
         self.kwargs = kwargs
         self.task: asyncio.Task[None] | None = None
         self.answer = kiwipy.Future()
+        self.answer.interrupted = False
 
     def send(self, method: Callable[[], None]) -> kiwipy.Future:
         """Have one of this object's methods called on the thread of the loop."""
@@ -140,7 +156,8 @@ class _Call:
             result = await ensure_coroutine(self.function)(*self.args, **self.kwargs)
             if inspect.isawaitable(result) and not asyncio.isfuture(result):
                 result = await result
-        except CANCELLATIONS:
+        except CANCELLATIONS as exc:
+            self.answer.interrupted = _was_interrupted(exc)
             cancel(self.answer)
         except GeneratorExit:
             self.refuse()
@@ -162,7 +179,8 @@ class _Call:
                 self.loop.call_soon_threadsafe(task.cancel)
 
     def refuse(self) -> None:
-        """Answer that the loop will never run the call."""
+        """Answer that the loop will never run the call, or not to its end."""
+        self.answer.interrupted = True
         fail(
             self.answer,
             RuntimeError(f"the event loop is closed: {_name(self.function)} cannot run on it"),
@@ -205,6 +223,25 @@ def attach(process: Attachable) -> Link:
     if process._communicator is None:
         raise ValueError(f"process {process.pid} has no communicator to be attached to")
     return _hub_of(innermost(process._communicator)).attach(process)
+
+
+#: Told the pid and the label of the final state of processes that end, in any thread.
+Watcher = Callable[[Any, str], None]
+
+
+def watch(communicator: kiwipy.Communicator, watcher: Watcher) -> kiwipy.Future:
+    """Hear of every process that ends, wherever it runs.
+
+    :param watcher: called with the pid and the label of the final state, in the thread of the
+        communicator
+    :return: a future that is done when nothing is missed any more
+    """
+    return _hub_of(innermost(communicator)).watch(watcher)
+
+
+def unwatch(communicator: kiwipy.Communicator, watcher: Watcher) -> None:
+    """Undo :func:`watch`."""
+    _hub_of(innermost(communicator)).unwatch(watcher)
 
 
 def innermost(communicator: kiwipy.Communicator) -> kiwipy.Communicator:
@@ -327,6 +364,7 @@ class _Hub:
         self._links: dict[str, Link] = {}
         # Those whose class reads broadcasts other than the control subjects.
         self._curious: dict[str, Link] = {}
+        self._watchers: list[Watcher] = []
 
     def attach(self, process: Attachable) -> Link:
         link = Link(self, process)
@@ -339,8 +377,6 @@ class _Hub:
             self._links[identifier] = link
             if _reads_every_subject(process):
                 self._curious[identifier] = link
-            listen = not self._listening
-            self._listening = True
         with _settling_lock:
             _settling[identifier] = link
         try:
@@ -349,9 +385,32 @@ class _Hub:
             self._forget(link)
             link.on_settled(False)
             raise
-        if listen:
-            self.outbox.listen(self.on_broadcast)
+        self._listen()
         return link
+
+    def _listen(self) -> None:
+        with self._lock:
+            if self._listening:
+                return
+            self._listening = True
+        self.outbox.listen(self.on_broadcast, self.wants)
+
+    def watch(self, watcher: Watcher) -> kiwipy.Future:
+        with self._lock:
+            self._watchers.append(watcher)
+        self._listen()
+        return self.outbox.flush()
+
+    def unwatch(self, watcher: Watcher) -> None:
+        with self._lock:
+            if watcher in self._watchers:
+                self._watchers.remove(watcher)
+
+    def wants(self, subject: str) -> bool:
+        """Tell whether anyone here cares for broadcasts with a subject."""
+        if not subject.startswith(STATE_CHANGED):
+            return True
+        return bool(self._watchers) and subject.rpartition(".")[2] in FINAL_STATES
 
     def detach(self, link: Link) -> None:
         self._forget(link)
@@ -375,7 +434,13 @@ class _Hub:
 
         The cost of a broadcast that means none does not depend on how many there are.
         """
+        if isinstance(subject, str) and not self.wants(subject):
+            return
         if isinstance(subject, str) and subject.startswith(STATE_CHANGED):
+            with self._lock:
+                watchers = list(self._watchers)
+            for watcher in watchers:
+                watcher(sender, subject.rpartition(".")[2])
             return
         everyone = isinstance(subject, str) and subject in CONTROL_SUBJECTS
         with self._lock:

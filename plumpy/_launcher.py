@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
 import kiwipy
@@ -82,11 +82,12 @@ class ProcessLauncher:
         if not isinstance(task, Mapping) or not isinstance(task.get(TASK_KEY), str):
             raise kiwipy.TaskRejected(f"this is not a task for processes: {_brief(task)}")
         kind = task[TASK_KEY]
-        work = {
+        methods: dict[str, Callable[..., Awaitable[Any]]] = {
             LAUNCH_TASK: self._launch,
             CONTINUE_TASK: self._continue,
             CREATE_TASK: self._create,
-        }.get(kind)
+        }
+        work = methods.get(kind)
         if work is None:
             raise kiwipy.TaskRejected(f"unknown task {_brief(kind)}")
         return await work(communicator, **_arguments(work, task.get(TASK_ARGS, {})))
@@ -141,8 +142,9 @@ class ProcessLauncher:
         init_args: Sequence[Any] | None = None,
         init_kwargs: dict[str, Any] | None = None,
     ) -> PID_TYPE:
+        # Nobody is to reach this object: whoever continues the process makes another of it.
         self._check_persister(persist)
-        process = self._new(communicator, process_class, init_args, init_kwargs)
+        process = self._new(None, process_class, init_args, init_kwargs)
         if persist:
             await self._save(process)
         return cast(PID_TYPE, process.pid)
@@ -157,7 +159,7 @@ class ProcessLauncher:
 
     def _new(
         self,
-        communicator: kiwipy.Communicator,
+        communicator: kiwipy.Communicator | None,
         identifier: str,
         init_args: Sequence[Any] | None,
         init_kwargs: Mapping[str, Any] | None,

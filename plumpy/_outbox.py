@@ -80,8 +80,11 @@ class Outbox(Protocol):
     def unsubscribe(self, identifier: str) -> None:
         """End a subscription, or see to it that it is never made."""
 
-    def listen(self, receiver: Receiver) -> None:
-        """Let ``receiver`` have every broadcast, for as long as the communicator is open."""
+    def listen(self, receiver: Receiver, wants: Callable[[str], bool]) -> None:
+        """Let ``receiver`` have the broadcasts, for as long as the communicator is open.
+
+        :param wants: asked with the subject; what it does not want need not be passed on
+        """
 
     def broadcast(self, sender: Hashable, subject: str) -> None:
         """Broadcast a subject without a body."""
@@ -140,7 +143,7 @@ class InlineOutbox:
     def unsubscribe(self, identifier: str) -> None:
         self._try("remove the subscription of", identifier, "remove_rpc_subscriber", identifier)
 
-    def listen(self, receiver: Receiver) -> None:
+    def listen(self, receiver: Receiver, wants: Callable[[str], bool]) -> None:
         self._try("listen to broadcasts", "", "add_broadcast_subscriber", receiver)
 
     def broadcast(self, sender: Hashable, subject: str) -> None:
@@ -239,7 +242,7 @@ class ThreadOutbox:
                     return
         self._put(_Entry(f"unsubscribe process {identifier}", action))
 
-    def listen(self, receiver: Receiver) -> None:
+    def listen(self, receiver: Receiver, wants: Callable[[str], bool]) -> None:
         self._put(
             _Entry(
                 "listen to broadcasts",

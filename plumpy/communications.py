@@ -133,7 +133,8 @@ class LoopCommunicator(kiwipy.Communicator):  # type: ignore[misc]
 
     def add_rpc_subscriber(self, subscriber: Subscriber, identifier: ID | None = None) -> ID:
         """Let ``subscriber(communicator, msg)`` answer calls; return the identifier."""
-        return self._communicator.add_rpc_subscriber(self._convert(subscriber), identifier)
+        added: ID = self._communicator.add_rpc_subscriber(self._convert(subscriber), identifier)
+        return added
 
     def remove_rpc_subscriber(self, identifier: ID) -> None:
         """Remove the subscriber of an identifier.
@@ -144,7 +145,8 @@ class LoopCommunicator(kiwipy.Communicator):  # type: ignore[misc]
 
     def add_task_subscriber(self, subscriber: Subscriber, identifier: ID | None = None) -> ID:
         """Let ``subscriber(communicator, task)`` work on tasks; return the identifier."""
-        return self._communicator.add_task_subscriber(self._convert(subscriber), identifier)
+        added: ID = self._communicator.add_task_subscriber(self._convert(subscriber), identifier)
+        return added
 
     def remove_task_subscriber(self, identifier: ID) -> None:
         """Remove a task subscriber.
@@ -158,7 +160,10 @@ class LoopCommunicator(kiwipy.Communicator):  # type: ignore[misc]
 
         Returns the identifier.
         """
-        return self._communicator.add_broadcast_subscriber(self._convert(subscriber), identifier)
+        added: ID = self._communicator.add_broadcast_subscriber(
+            self._convert(subscriber), identifier
+        )
+        return added
 
     def remove_broadcast_subscriber(self, identifier: ID) -> None:
         """Remove a broadcast subscriber.
