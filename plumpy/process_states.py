@@ -207,6 +207,9 @@ class ProcessState(enum.Enum):
     EXCEPTED = "excepted"
     KILLED = "killed"
 
+    # Members are compared by identity, and looked up often.
+    __hash__ = object.__hash__
+
 
 _ENDS = {ProcessState.FINISHED, ProcessState.KILLED, ProcessState.EXCEPTED}
 
@@ -287,14 +290,12 @@ class Running(State):
     :param run_fn: the method; the other arguments are for it
     """
 
-    __slots__ = ("_command", "_running", "args", "kwargs", "run_fn")
+    __slots__ = ("_command", "args", "kwargs", "run_fn")
 
     LABEL = ProcessState.RUNNING
     ALLOWED = {ProcessState.RUNNING, ProcessState.WAITING, *_ENDS}  # noqa: RUF012
     RUN_FN = "run_fn"
     COMMAND = "command"
-
-    _run_handle = None
 
     def __init__(
         self,
@@ -309,7 +310,6 @@ class Running(State):
         self.args = args
         self.kwargs = kwargs
         self._command: Command | None = None
-        self._running = False
 
     def save_instance_state(
         self, out_state: SAVED_STATE_TYPE, save_context: persistence.LoadSaveContext
@@ -324,7 +324,6 @@ class Running(State):
     ) -> None:
         super().load_instance_state(saved_state, load_context)
         self.run_fn = _method(load_context, saved_state[self.RUN_FN])
-        self._running = False
         self._command = None
         if self.COMMAND in saved_state:
             command = persistence.Savable.load(saved_state[self.COMMAND], load_context)
@@ -337,22 +336,23 @@ class Running(State):
 
     async def execute(self) -> State:
         """Run the method; its result decides on the next state."""
-        command = self._command
-        if command is None:
-            process = cast("Process", self.state_machine)
-            self._running = True
-            try:
-                result = await process._run_task(self.run_fn, *self.args, **self.kwargs)
-            finally:
-                self._running = False
-            if isinstance(result, Command):
-                command = result
-            elif isinstance(result, exceptions.UnsuccessfulResult):
-                command = Stop(result.result, False)
-            else:
-                return self.create_state(ProcessState.FINISHED, result=result, successful=True)  # type: ignore[return-value]
-            self._command = command
-        return self._action_command(command)
+        if self._command is not None:
+            return self._action_command(self._command)
+        process = cast("Process", self.state_machine)
+        return self.next_state(await process._run_task(self.run_fn, *self.args, **self.kwargs))
+
+    def next_state(self, result: Any) -> State:
+        """Return the state that the result of the method leads to."""
+        if isinstance(result, Command):
+            self._command = result
+            return self._action_command(result)
+        successful = True
+        if isinstance(result, exceptions.UnsuccessfulResult):
+            result = result.result
+            successful = False
+        return self.create_state(  # type: ignore[return-value]
+            ProcessState.FINISHED, result=result, successful=successful
+        )
 
     def _action_command(self, command: Command) -> State:
         state: Any
@@ -438,26 +438,38 @@ class Waiting(State):
 
     async def execute(self) -> State:
         """Wait; the next state is RUNNING."""
+        while (future := self.must_wait()) is not None:
+            await future
+        return self.end_wait()
+
+    def must_wait(self) -> asyncio.Future[None] | None:
+        """Return a future to wait for before looking again; None if the wait is over.
+
+        Cancelling it harms nothing: it is for this one wait.
+        """
         process = cast("Process", self.state_machine)
-        while self._value is _UNSET and self._interruption is None:
-            future = self._waiting_future = process._loop.create_future()
-            try:
-                await future
-            finally:
-                self._waiting_future = None
-            if process._state is not self:
-                return self  # the process has ended meanwhile
+        if (
+            self._value is not _UNSET
+            or self._interruption is not None
+            or process._state is not self  # the process has ended meanwhile
+        ):
+            self._waiting_future = None
+            return None
+        future = self._waiting_future = process._loop.create_future()
+        return future
+
+    def end_wait(self) -> State:
+        """Return the next state, or raise the reason for an interruption."""
         if self._interruption is not None:
             interruption, self._interruption = self._interruption, None
             try:
                 raise interruption
             finally:
                 del interruption
-        if self._value is NULL:
-            state = self.create_state(ProcessState.RUNNING, self.done_callback)
-        else:
-            state = self.create_state(ProcessState.RUNNING, self.done_callback, self._value)
-        return cast(State, state)
+        if self._value is _UNSET:
+            return self
+        args = () if self._value is NULL else (self._value,)
+        return cast(State, self.create_state(ProcessState.RUNNING, self.done_callback, *args))
 
     def resume(self, value: Any = NULL) -> None:
         """Go on. Only the first call counts.

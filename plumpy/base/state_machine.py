@@ -11,16 +11,18 @@ import os
 import sys
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from types import TracebackType
+from typing import Callable as _Callable  # noqa: UP035
+from typing import Hashable as _Hashable  # noqa: UP035
 from typing import Any, ClassVar, Dict, Optional, Set, Type, Union, cast  # noqa: UP035
 
-from .utils import call_with_super_check, super_check
+from .utils import call_with_super_check, run_hook, super_check
 
 __all__ = ["StateMachine", "StateMachineMeta", "TransitionFailed", "event"]
 
 _LOGGER = logging.getLogger(__name__)
 
 LABEL_TYPE = Union[None, enum.Enum, str]  # noqa: UP007 - its repr is part of the interface
-EVENT_CALLBACK_TYPE = Callable[["StateMachine", Hashable, Optional["State"]], None]
+EVENT_CALLBACK_TYPE = _Callable[["StateMachine", _Hashable, Optional["State"]], None]
 
 
 class StateMachineError(Exception):
@@ -236,6 +238,8 @@ class StateMachine(metaclass=StateMachineMeta):
     _debug: bool | None = None
     _event_callbacks: dict[Hashable, list[EVENT_CALLBACK_TYPE]] | None = None
     _called = 0
+    #: What was asked for in the middle of a transition, to be done when it is over.
+    _after_transition: list[Callable[[], Any]] | None = None
 
     @classmethod
     def get_states(cls) -> Sequence[type[State]]:
@@ -354,7 +358,7 @@ class StateMachine(metaclass=StateMachineMeta):
                     self._exit_current_state(new_state)
                 self._enter_next_state(new_state)
             if not new_state.ALLOWED and new_state.is_terminal():
-                call_with_super_check(self.on_terminated)
+                run_hook(self, "on_terminated")
         except Exception as exc:
             if self._transition_failing:
                 raise
@@ -366,6 +370,13 @@ class StateMachine(metaclass=StateMachineMeta):
         finally:
             self._transition_failing = False
             self._transitioning = False
+        if self._after_transition is not None:
+            self._run_after_transition()
+
+    def _run_after_transition(self) -> None:
+        pending, self._after_transition = self._after_transition, None
+        for function in pending or ():
+            function()
 
     def transition_failed(
         self,
@@ -412,12 +423,21 @@ class StateMachine(metaclass=StateMachineMeta):
             return
         if next_state.LABEL not in current.ALLOWED:
             raise RuntimeError(f"Cannot transition from {current.LABEL} to {next_state.LABEL}")
-        self._fire_state_event(_EXITING, next_state)
+        self._exiting(next_state)
         current.do_exit()
 
     def _enter_next_state(self, next_state: State) -> None:
         last_state = self._state
-        self._fire_state_event(_ENTERING, next_state)
+        self._entering(next_state)
         next_state.do_enter()
         self._state = next_state
+        self._entered(last_state)
+
+    def _exiting(self, next_state: State) -> None:
+        self._fire_state_event(_EXITING, next_state)
+
+    def _entering(self, next_state: State) -> None:
+        self._fire_state_event(_ENTERING, next_state)
+
+    def _entered(self, last_state: State | None) -> None:
         self._fire_state_event(_ENTERED, last_state)

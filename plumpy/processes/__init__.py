@@ -28,12 +28,12 @@ from ..process_spec import ProcessSpec
 from ..utils import PID_TYPE, SAVED_STATE_TYPE, protected
 from ._process import (
     _LOGGER,
-    BundleKeys,
     Process,
     ProcessStateMachineMeta,
     T,
     ensure_not_closed,
 )
+from ._saving import BundleKeys
 from ._scope import PROCESS_STACK
 
 __all__ = ["BundleKeys", "Process", "ProcessSpec", "TransitionFailed"]

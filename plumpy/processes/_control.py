@@ -279,7 +279,7 @@ def settle_requests(process: Process) -> None:
 
 def end_step(process: Process, executed: process_states.State) -> None:
     """End the step under way, because the process has ended without it."""
-    stepper = process._stepper
+    stepper = process._stepping_task
     if stepper is None or stepper is _portals.current_task() or stepper.done():
         return  # it is what brought the process to its end
     if type(executed).execute is process_states.Waiting.execute:
@@ -289,10 +289,12 @@ def end_step(process: Process, executed: process_states.State) -> None:
         stepper.cancel()
 
 
-def absorb_cancellation(process: Process, stepper: asyncio.Task[Any]) -> bool:
-    """Return whether the stepping task was cancelled by :func:`end_step` only, and undo that."""
+def was_step_cancelled(process: Process, task: asyncio.Task[Any] | None) -> bool:
+    """Return whether the stepping task was cancelled by :func:`end_step` alone, and undo that."""
+    if not process._step_cancelled or task is None:
+        return False
     process._step_cancelled = False
-    return sys.version_info < (3, 11) or stepper.uncancel() == 0
+    return sys.version_info < (3, 11) or task.uncancel() == 0
 
 
 def unpark(process: Process) -> None:
@@ -302,16 +304,8 @@ def unpark(process: Process) -> None:
         paused.set_result(True)
 
 
-# --- what cannot be done in the middle of a transition
-
-
 def defer(process: Process, function: Callable[[], Any]) -> None:
-    if process._deferred is None:
-        process._deferred = []
-    process._deferred.append(function)
-
-
-def run_deferred(process: Process) -> None:
-    deferred, process._deferred = process._deferred, None
-    for function in deferred or ():
-        function()
+    """Do something when the transition under way is over."""
+    if process._after_transition is None:
+        process._after_transition = []
+    process._after_transition.append(function)

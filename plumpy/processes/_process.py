@@ -8,7 +8,6 @@ import copy
 import functools
 import inspect
 import logging
-import time
 import uuid
 import weakref
 from collections.abc import Callable, Generator, Hashable, Sequence
@@ -29,30 +28,23 @@ from .. import (
     utils,
 )
 from ..base.state_machine import State as MachineState
-from ..base.state_machine import (
-    StateEntryFailed,
-    StateEventHook,
-    StateMachine,
-    StateMachineMeta,
-    event,
-)
-from ..base.utils import call_with_super_check, super_check
+from ..base.state_machine import StateMachine, StateMachineMeta, event
+from ..base.utils import run_hook
 from ..event_helper import EventHelper
 from ..futures import CancellableAction
-from ..process_comms import MESSAGE_TEXT_KEY, MessageType
+from ..process_comms import MessageType
 from ..process_listener import ProcessListener
 from ..process_spec import ProcessSpec
 from ..process_states import ProcessState
 from ..utils import PID_TYPE, SAVED_STATE_TYPE, protected
-from . import _control, _messages, _stepping
+from . import _control, _hooks, _messages, _saving
+from . import _stepping as stepping
+from ._outputs import emit
 from ._scope import PROCESS_STACK
 
 T = TypeVar("T")
 
 _LOGGER = logging.getLogger("plumpy.processes")
-
-_ENTERING = StateEventHook.ENTERING_STATE
-_ENTERED = StateEventHook.ENTERED_STATE
 
 _CREATED = ProcessState.CREATED
 _RUNNING = ProcessState.RUNNING
@@ -60,14 +52,6 @@ _WAITING = ProcessState.WAITING
 _FINISHED = ProcessState.FINISHED
 _EXCEPTED = ProcessState.EXCEPTED
 _KILLED = ProcessState.KILLED
-
-
-class BundleKeys:
-    """Keys of a saved process, beside the names of its members."""
-
-    INPUTS_RAW = "INPUTS_RAW"
-    INPUTS_PARSED = "INPUTS_PARSED"
-    OUTPUTS = "OUTPUTS"
 
 
 class ProcessStateMachineMeta(abc.ABCMeta, StateMachineMeta):
@@ -78,7 +62,7 @@ class ProcessStateMachineMeta(abc.ABCMeta, StateMachineMeta):
         process: Process = type.__call__(cls, *args, **kwargs)
         try:
             process.transition_to(process.create_initial_state())
-            _run_hook(process, "init", _INIT)
+            run_hook(process, "init")
         except BaseException:
             # What the caller never gets must not stay subscribed.
             process._abandon()
@@ -132,8 +116,8 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
     _communicator: kiwipy.Communicator | None = None
     _logger: logging.Logger | None = None
     _link: _crossing.Link | None = None
-    _pid: Any = None
-    _uuid: uuid.UUID | None = None
+    _lazy_pid: Any = None
+    _lazy_uuid: uuid.UUID | None = None
     _creation_time: float | None = None
     _raw_inputs: utils.AttributesFrozendict | None = None
     _parsed_inputs: utils.AttributesFrozendict | None = None
@@ -148,14 +132,14 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
     _interrupt_action: CancellableAction | None = None
     _stepping = False
     #: The task that steps the process, during a step.
-    _stepper: asyncio.Task[Any] | None = None
+    # not `_stepper`: work chains, those of AiiDA too, keep theirs under that name
+    _stepping_task: asyncio.Task[Any] | None = None
     #: The state that the step under way executes.
     _executed: process_states.State | None = None
     #: The step is entering the state that its execution led to.
     _own_transition = False
     #: The stepping task was cancelled because the process has ended without it.
     _step_cancelled = False
-    _deferred: list[Callable[[], Any]] | None = None
     _closed = False
     _cleanups: list[Callable[[], None]] | None = None
     __called = False
@@ -241,7 +225,7 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
         """
         process = cast(Process, super().recreate_from(saved_state, load_context))
         try:
-            _run_hook(process, "init", _INIT)
+            run_hook(process, "init")
         except BaseException:
             process._abandon()
             raise
@@ -263,17 +247,11 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
         if inputs is not None:
             self._raw_inputs = utils.AttributesFrozendict(inputs)
         if pid is not None:
-            self._pid = pid
+            self._lazy_pid = pid
         if logger is not None:
             self._logger = logger
         if communicator is not None:
             self._communicator = communicator
-
-    @super_check
-    def init(self) -> None:
-        """Hook: the process has been created or loaded. Sets up what is not saved."""
-        if self._communicator is not None and not self._closed:
-            self._attach()
 
     def _attach(self) -> None:
         if self._link is None:
@@ -297,13 +275,32 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
 
     @property
     def pid(self) -> PID_TYPE | None:
-        """The identifier of the process."""
-        return cast(PID_TYPE | None, self._pid)
+        """The identifier of the process; by default its UUID."""
+        return cast("PID_TYPE | None", self._pid)
+
+    @property
+    def _pid(self) -> Any:
+        return self._lazy_pid if self._lazy_pid is not None else self._uuid
+
+    @_pid.setter
+    def _pid(self, pid: Any) -> None:
+        self._lazy_pid = pid
 
     @property
     def uuid(self) -> uuid.UUID | None:
         """The UUID of the process."""
         return self._uuid
+
+    @property
+    def _uuid(self) -> uuid.UUID | None:
+        # Not every process is ever asked for it.
+        if self._lazy_uuid is None and self._creation_time is not None:
+            self._lazy_uuid = uuid.uuid4()
+        return self._lazy_uuid
+
+    @_uuid.setter
+    def _uuid(self, value: uuid.UUID | None) -> None:
+        self._lazy_uuid = value
 
     @property
     def raw_inputs(self) -> utils.AttributesFrozendict | None:
@@ -383,7 +380,7 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
             future.set_exception(state.exception or Exception("the process excepted"))
             future.exception()
         elif isinstance(state, process_states.Killed):
-            future.set_exception(_killed_error(state.msg))
+            future.set_exception(_hooks.killed_error(state.msg))
             future.exception()
         else:
             return False
@@ -516,53 +513,16 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
         save_context: persistence.LoadSaveContext | None,
     ) -> None:
         super().save_instance_state(out_state, save_context)
-        assert self._state is not None
-        out_state["_state"] = cast(process_states.State, self._state).save()
-        if self._uuid is not None:
-            out_state["_uuid"] = self._uuid
-        if self.raw_inputs is not None:
-            out_state[BundleKeys.INPUTS_RAW] = self.encode_input_args(self.raw_inputs)
-        if self.inputs is not None:
-            out_state[BundleKeys.INPUTS_PARSED] = self.encode_input_args(self.inputs)
-        if self._lazy_outputs:
-            out_state[BundleKeys.OUTPUTS] = self.encode_input_args(self._lazy_outputs)
+        _saving.save(self, out_state)
 
     @protected
     def load_instance_state(
         self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
     ) -> None:
         """Set the process up from a saved state."""
-        if not self.spec().sealed:
-            self.spec().seal()
-        # Before everything else: the members that follow may need the loop.
-        if "loop" in load_context:
-            self._loop = load_context.loop
-        else:
-            self._loop = events.get_or_create_event_loop()
-            load_context = load_context.copyextend(loop=self._loop)
-        type(self).get_states_map()
-        self._state = None
+        load_context = _saving.prepare(self, load_context)
         super().load_instance_state(saved_state, load_context)
-        if "logger" in load_context:
-            self._logger = load_context.logger
-        if "communicator" in load_context:
-            self._communicator = load_context.communicator
-        self._state = self.recreate_state(saved_state["_state"])
-        if saved_state.get("_uuid") is not None:
-            self._uuid = saved_state["_uuid"]
-        elif isinstance(self._pid, uuid.UUID):
-            self._uuid = self._pid
-        for attribute, key in (
-            ("_raw_inputs", BundleKeys.INPUTS_RAW),
-            ("_parsed_inputs", BundleKeys.INPUTS_PARSED),
-        ):
-            if key in saved_state:
-                decoded = self.decode_input_args(saved_state[key])
-                setattr(self, attribute, utils.AttributesFrozendict(decoded))
-        if BundleKeys.OUTPUTS in saved_state:
-            self._outputs = dict(self.decode_input_args(saved_state[BundleKeys.OUTPUTS]))
-        if self.has_terminated():
-            self._paused = None
+        _saving.load(self, saved_state)
 
     def recreate_state(self, saved_state: persistence.Bundle) -> process_states.State:
         """Make a state of this process from what was saved of it."""
@@ -585,12 +545,6 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
         """Make the state that the process starts in."""
         return cast(process_states.State, self.get_state_class(_CREATED)(self, self.run))
 
-    def transition_to(self, new_state: MachineState | None, **kwargs: Any) -> None:
-        """See :meth:`plumpy.base.StateMachine.transition_to`."""
-        super().transition_to(new_state, **kwargs)
-        if self._deferred is not None and not self._transitioning:
-            _control.run_deferred(self)
-
     def transition_failed(
         self,
         initial_state: Hashable,
@@ -603,241 +557,69 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
             raise exception.with_traceback(trace)
         self.transition_to(self.create_state(_EXCEPTED, exception, trace_back=trace))
 
-    def _fire_state_event(self, hook: Hashable, state: MachineState | None) -> None:
+    def _exiting(self, next_state: MachineState) -> None:
         if self._closed:
-            return  # its hooks were dropped with everything else
-        if hook is _ENTERED:
-            self.on_entered(cast(process_states.State | None, state))
-        elif hook is _ENTERING:
-            self.on_entering(cast(process_states.State, state))
-        else:
-            self.on_exiting()
+            return  # the hooks were dropped with everything else
+        self.on_exiting()
         if self._event_callbacks is not None:
-            super()._fire_state_event(hook, state)
+            super()._exiting(next_state)
+
+    def _entering(self, next_state: MachineState) -> None:
+        if self._closed:
+            return
+        self.on_entering(cast(process_states.State, next_state))
+        if self._event_callbacks is not None:
+            super()._entering(next_state)
+
+    def _entered(self, last_state: MachineState | None) -> None:
+        if self._closed:
+            return
+        self.on_entered(cast("process_states.State | None", last_state))
+        if self._event_callbacks is not None:
+            super()._entered(last_state)
 
     def remove_state_event_callback(self, hook: Hashable, callback: Any) -> None:
         """Undo ``add_state_event_callback``; on a closed process there is nothing to undo."""
         if not self._closed:
             super().remove_state_event_callback(hook, callback)
 
-    def on_entering(self, state: process_states.State) -> None:
-        """Hook: the process is about to enter a state; it is still in the one before."""
-        label = state.LABEL
-        if label is _RUNNING:
-            _run_hook(self, "on_run", _ON_RUN)
-        elif label is _WAITING:
-            _run_hook(self, "on_wait", _ON_WAIT, state.data)  # type: ignore[attr-defined]
-        elif label is _FINISHED:
-            _run_hook(self, "on_finish", _ON_FINISH, state.result, state.successful)  # type: ignore[attr-defined]
-        elif label is _CREATED:
-            _run_hook(self, "on_create", _ON_CREATE)
-        elif label is _KILLED:
-            _run_hook(self, "on_kill", _ON_KILL, state.msg)  # type: ignore[attr-defined]
-        elif label is _EXCEPTED:
-            _run_hook(self, "on_except", _ON_EXCEPT, state.get_exc_info())  # type: ignore[attr-defined]
+    # --- hooks
 
-    def on_entered(self, from_state: process_states.State | None) -> None:
-        """Hook: the process has entered a state. Tells the others, as the last thing.
-
-        :param from_state: the state before; None for the first one
-        """
-        label = self._state.LABEL  # type: ignore[union-attr]
-        if label is _RUNNING:
-            _run_hook(self, "on_running", _ON_RUNNING)
-        elif label is _WAITING:
-            _run_hook(self, "on_waiting", _ON_WAITING)
-        elif label is _FINISHED:
-            _run_hook(self, "on_finished", _ON_FINISHED)
-        elif label is _EXCEPTED:
-            _run_hook(self, "on_excepted", _ON_EXCEPTED)
-        elif label is _KILLED:
-            _run_hook(self, "on_killed", _ON_KILLED)
-        if self._communicator is not None:
-            if from_state is None:
-                # Attached before it says that it exists: who hears of it can reach it.
-                self._attach()
-            if self._link is not None:
-                self._link.state_changed(
-                    from_state.LABEL if from_state is not None else None,  # type: ignore[arg-type]
-                    label,  # type: ignore[arg-type]
-                )
-
-    def on_exiting(self) -> None:
-        """Hook: the process is about to leave its state."""
-        label = self._state.LABEL  # type: ignore[union-attr]
-        if label is _RUNNING:
-            _run_hook(self, "on_exit_running", _ON_EXIT_RUNNING)
-        elif label is _WAITING:
-            _run_hook(self, "on_exit_waiting", _ON_EXIT_WAITING)
-
-    @super_check
-    def on_create(self) -> None:
-        """Hook: entering CREATED. Parses and validates the inputs."""
-        self._creation_time = time.time()
-        raw = _plain_copy(self._raw_inputs) if self._raw_inputs else {}
-        namespace = self.spec().inputs
-        parsed = namespace.pre_process(raw)
-        self._parsed_inputs = cast(utils.AttributesFrozendict, parsed)
-        error = namespace.validate(parsed)
-        if error is not None:
-            raise ValueError(error)
-        self._uuid = uuid.uuid4()
-        if self._pid is None:
-            self._pid = self._uuid
-
-    @super_check
-    def on_exit_running(self) -> None:
-        """Hook: leaving RUNNING."""
-
-    @super_check
-    def on_exit_waiting(self) -> None:
-        """Hook: leaving WAITING."""
-
-    @super_check
-    def on_run(self) -> None:
-        """Hook: entering RUNNING."""
-
-    @super_check
-    def on_running(self) -> None:
-        """Hook: in RUNNING."""
-        if self._lazy_event_helper is not None:
-            self._fire_event(ProcessListener.on_process_running)
-
-    def on_output_emitting(self, output_port: str, value: Any) -> None:
-        """Hook: an output is about to be emitted."""
-
-    def on_output_emitted(self, output_port: str, value: Any, dynamic: bool) -> None:
-        """Hook: an output has been emitted.
-
-        :param dynamic: whether no port is declared for it
-        """
-        if self._lazy_event_helper is not None:
-            self._fire_event(ProcessListener.on_output_emitted, output_port, value, dynamic)
-
-    @super_check
-    def on_wait(self, awaitables: Any) -> None:
-        """Hook: entering WAITING.
-
-        :param awaitables: the data of the :class:`~plumpy.Wait` command
-        """
-
-    @super_check
-    def on_waiting(self) -> None:
-        """Hook: in WAITING."""
-        if self._lazy_event_helper is not None:
-            self._fire_event(ProcessListener.on_process_waiting)
-
-    @super_check
-    def on_pausing(self, msg: str | None = None) -> None:
-        """Hook: the process is about to be paused."""
-
-    @super_check
-    def on_paused(self, msg: str | None = None) -> None:
-        """Hook: the process is paused now.
-
-        :param msg: becomes the status until the process goes on
-        """
-        self._pausing = None
-        if self._paused is None:
-            self._paused = persistence.SavableFuture(loop=self._loop)
-        self._pre_paused_status = self.status
-        if msg is not None:
-            self.set_status(msg)
-        self._fire_event(ProcessListener.on_process_paused)
-
-    @super_check
-    def on_playing(self) -> None:
-        """Hook: the process goes on after a pause."""
-        _control.unpark(self)
-        self.set_status(self._pre_paused_status)
-        self._pre_paused_status = None
-        self._fire_event(ProcessListener.on_process_played)
-
-    @super_check
-    def on_finish(self, result: Any, successful: bool) -> None:
-        """Hook: entering FINISHED. Validates the outputs of a success.
-
-        :param result: the result of the last step
-        :param successful: whether the process has done what it was to do
-        """
-        if successful:
-            error = self.spec().outputs.validate(self._outputs)
-            if error is not None:
-                unsuccessful = self.create_state(_FINISHED, result=result, successful=False)
-                raise StateEntryFailed(unsuccessful)
-        future = self._lazy_future
-        if future is not None and not future.done():
-            future.set_result(self._outputs)
-
-    @super_check
-    def on_finished(self) -> None:
-        """Hook: in FINISHED."""
-        if self._lazy_event_helper is not None:
-            self._fire_event(ProcessListener.on_process_finished, self._outputs)
-
-    @super_check
-    def on_except(self, exc_info: Any) -> None:
-        """Hook: entering EXCEPTED.
-
-        :param exc_info: type, exception and traceback
-        """
-        future = self._lazy_future
-        if future is not None:
-            if future.done():
-                # A success, until a hook of it failed.
-                self._lazy_future = None
-            else:
-                future.set_exception(exc_info[1] or Exception("the process excepted"))
-
-    @super_check
-    def on_excepted(self) -> None:
-        """Hook: in EXCEPTED."""
-        if self._lazy_event_helper is not None:
-            self._fire_event(ProcessListener.on_process_excepted, str(self.exception()))
-
-    @super_check
-    def on_kill(self, msg: MessageType | None) -> None:
-        """Hook: entering KILLED.
-
-        :param msg: the message that the kill came with
-        """
-        self.set_status("" if msg is None else msg.get(MESSAGE_TEXT_KEY) or "")
-        future = self._lazy_future
-        if future is not None and not future.done():
-            future.set_exception(_killed_error(msg))
-            future.exception()  # who killed it knows
-
-    @super_check
-    def on_killed(self) -> None:
-        """Hook: in KILLED."""
-        if self._lazy_event_helper is not None:
-            self._fire_event(ProcessListener.on_process_killed, self.killed_msg())
+    init = _hooks.init
+    on_entering = _hooks.on_entering
+    on_create = _hooks.on_create
+    on_run = _hooks.on_run
+    on_wait = _hooks.on_wait
+    on_finish = _hooks.on_finish
+    on_except = _hooks.on_except
+    on_kill = _hooks.on_kill
+    on_entered = _hooks.on_entered
+    on_running = _hooks.on_running
+    on_waiting = _hooks.on_waiting
+    on_finished = _hooks.on_finished
+    on_excepted = _hooks.on_excepted
+    on_killed = _hooks.on_killed
+    on_exiting = _hooks.on_exiting
+    on_exit_running = _hooks.on_exit_running
+    on_exit_waiting = _hooks.on_exit_waiting
+    on_pausing = _hooks.on_pausing
+    on_paused = _hooks.on_paused
+    on_playing = _hooks.on_playing
+    on_output_emitting = _hooks.on_output_emitting
+    on_output_emitted = _hooks.on_output_emitted
+    on_close = _hooks.on_close
 
     def on_terminated(self) -> None:
         """Hook: the process has ended. Closes it."""
         super().on_terminated()
-        _control.settle_requests(self)
-        self.close()
+        _hooks.terminate(self)
 
-    @super_check
-    def on_close(self) -> None:
-        """Hook: the process is being closed. Runs the cleanups."""
-        cleanups, self._cleanups = self._cleanups, None
-        for cleanup in cleanups or ():
-            try:
-                cleanup()
-            except Exception:
-                self.logger.exception("Process<%s>: Exception calling cleanup method", self.pid)
-        link, self._link = self._link, None
-        if link is not None:
-            link.detach()
-        self._event_callbacks = None
-        self._closed = True
+    on_terminated.unchecked = _hooks.terminate  # type: ignore[attr-defined]
 
     def close(self) -> None:
         """Let go of what the process holds; it has ended. May be called again."""
         if not self._closed:
-            _run_hook(self, "on_close", _ON_CLOSE)
+            run_hook(self, "on_close")
 
     @protected
     @ensure_not_closed
@@ -857,8 +639,6 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
         :param output_port: where; ``a.b`` is the port ``b`` of the namespace ``a``
         :raises ValueError: if the port does not take the value, or there is none
         """
-        from ._outputs import emit
-
         emit(self, output_port, value)
 
     # --- control
@@ -991,36 +771,18 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
             _nesting.run_until_complete(self._loop, self.step_until_terminated())
         return cast("dict[str, Any] | None", self.future().result())
 
-    async def step(self) -> None:
-        """Do one step: execute the current state, and enter the next one.
-
-        :raises ClosedError: if the process has ended
-        :raises InvalidStateError: if another task is stepping it
-        """
-        if self._closed:
-            raise exceptions.ClosedError("Process is closed")
-        if not _portals.in_portal():
-            await _portals.drive(self.step())
-            return
-        await _stepping.step(self)
+    step = stepping.step
 
     async def step_until_terminated(self) -> None:
         """Do steps until the process has ended."""
-        if not _portals.in_portal():
-            await _portals.drive(_stepping.step_until_terminated(self))
+        if _portals.in_portal():
+            await stepping.step_until_terminated(self)
         else:
-            await _stepping.step_until_terminated(self)
+            await _portals.drive(stepping.step_until_terminated(self))
 
     async def _run_task(self, callback: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call something in the scope of this process, and await it if need be."""
-        token = PROCESS_STACK.set(PROCESS_STACK.get().pushed(self))
-        try:
-            result = callback(*args, **kwargs)
-            if inspect.iscoroutine(result) and utils.is_coroutine_function(callback):
-                result = await result
-            return result
-        finally:
-            PROCESS_STACK.reset(token)
+        return cast(T, await stepping.run_in_scope(self, callback, args, kwargs))
 
     @contextmanager
     def _process_scope(self) -> Generator[None, None, None]:
@@ -1055,40 +817,3 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
     ) -> kiwipy.Future:
         """Call something on the loop and return a future for its result, which may be a future."""
         return _messages.schedule(self, callback, args, kwargs)
-
-
-def _killed_error(msg: MessageType | None) -> exceptions.KilledError:
-    return exceptions.KilledError("" if msg is None else msg.get(MESSAGE_TEXT_KEY) or "")
-
-
-def _plain_copy(values: Any) -> dict[str, Any]:
-    """Copy nested dictionaries, not the values in them."""
-    return {
-        key: _plain_copy(value) if isinstance(value, dict) else value
-        for key, value in values.items()
-    }
-
-
-def _run_hook(process: Process, name: str, base: Any, *args: Any) -> None:
-    """Call a checked hook; without the check where nothing overrides it."""
-    if getattr(type(process), name) is base:
-        base.unchecked(process, *args)
-    else:
-        call_with_super_check(getattr(process, name), *args)
-
-
-_INIT = Process.init
-_ON_CREATE = Process.on_create
-_ON_RUN = Process.on_run
-_ON_RUNNING = Process.on_running
-_ON_WAIT = Process.on_wait
-_ON_WAITING = Process.on_waiting
-_ON_FINISH = Process.on_finish
-_ON_FINISHED = Process.on_finished
-_ON_EXCEPT = Process.on_except
-_ON_EXCEPTED = Process.on_excepted
-_ON_KILL = Process.on_kill
-_ON_KILLED = Process.on_killed
-_ON_EXIT_RUNNING = Process.on_exit_running
-_ON_EXIT_WAITING = Process.on_exit_waiting
-_ON_CLOSE = Process.on_close

@@ -1,0 +1,77 @@
+"""Saving a process and loading it again."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, cast
+
+from .. import events, persistence, utils
+from ..utils import SAVED_STATE_TYPE
+
+if TYPE_CHECKING:
+    from .. import process_states
+    from ._process import Process
+
+
+class BundleKeys:
+    """Keys of a saved process, beside the names of its members."""
+
+    INPUTS_RAW = "INPUTS_RAW"
+    INPUTS_PARSED = "INPUTS_PARSED"
+    OUTPUTS = "OUTPUTS"
+
+
+_STATE = "_state"
+#: Not among the members that are saved by name: releases before this one do not save it.
+_UUID = "_uuid"
+
+
+def save(process: Process, out_state: SAVED_STATE_TYPE) -> None:
+    """Add what is not a plain member."""
+    out_state[_STATE] = cast("process_states.State", process._state).save()
+    if process.uuid is not None:
+        out_state[_UUID] = process.uuid
+    if process.raw_inputs is not None:
+        out_state[BundleKeys.INPUTS_RAW] = process.encode_input_args(process.raw_inputs)
+    if process.inputs is not None:
+        out_state[BundleKeys.INPUTS_PARSED] = process.encode_input_args(process.inputs)
+    if process._lazy_outputs:
+        out_state[BundleKeys.OUTPUTS] = process.encode_input_args(process._lazy_outputs)
+
+
+def prepare(
+    process: Process, load_context: persistence.LoadSaveContext
+) -> persistence.LoadSaveContext:
+    """Set up what loading the members needs: the loop of their futures first of all."""
+    if not process.spec().sealed:
+        process.spec().seal()
+    process.get_states_map()
+    if "loop" in load_context:
+        process._loop = load_context.loop
+    else:
+        process._loop = events.get_or_create_event_loop()
+        load_context = load_context.copyextend(loop=process._loop)
+    if "logger" in load_context:
+        process._logger = load_context.logger
+    if "communicator" in load_context:
+        process._communicator = load_context.communicator
+    return load_context
+
+
+def load(process: Process, saved_state: SAVED_STATE_TYPE) -> None:
+    """Set up what is not a plain member."""
+    process._state = process.recreate_state(saved_state[_STATE])
+    saved_uuid = saved_state.get(_UUID)
+    if saved_uuid is None and isinstance(process._pid, uuid.UUID):
+        saved_uuid = process._pid
+    process._uuid = saved_uuid
+    if BundleKeys.INPUTS_RAW in saved_state:
+        decoded = process.decode_input_args(saved_state[BundleKeys.INPUTS_RAW])
+        process._raw_inputs = utils.AttributesFrozendict(decoded)
+    if BundleKeys.INPUTS_PARSED in saved_state:
+        decoded = process.decode_input_args(saved_state[BundleKeys.INPUTS_PARSED])
+        process._parsed_inputs = utils.AttributesFrozendict(decoded)
+    if BundleKeys.OUTPUTS in saved_state:
+        process._outputs = dict(process.decode_input_args(saved_state[BundleKeys.OUTPUTS]))
+    if process.has_terminated():
+        process._paused = None  # earlier releases could pause what had ended
