@@ -25,7 +25,7 @@ from harness.outcome import Observation
 Say = Callable[[str], None]
 
 #: Part of every key: raised when results of an older harness no longer mean the same.
-FORMAT = 1
+FORMAT = 2
 
 
 def say_on_stderr(line: str) -> None:

@@ -58,10 +58,14 @@ PARKED = 0.06
 
 
 class Stream:
-    """What comes out of one pipe: the start and the end are kept."""
+    """What comes out of one pipe: the start and the end are kept.
+
+    Its number may belong to the pipe of another run as soon as it is closed.
+    """
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self.is_open = True
         self.size = 0
         self._head = b""
         self._tail = b""
@@ -238,7 +242,8 @@ class Resident:
             self._end(run, {"runaway": OUTPUT_LIMIT})
 
     def _forget(self, stream: Stream) -> None:
-        if stream.fd in self._fds:
+        if stream.is_open:
+            stream.is_open = False
             self._poll.unregister(stream.fd)
             del self._fds[stream.fd]
             os.close(stream.fd)
@@ -256,7 +261,7 @@ class Resident:
         if ended[0]:
             self._finish(run, ended)
             return
-        if run.err.fd not in self._fds and run.out.fd not in self._fds:
+        if not run.err.is_open and not run.out.is_open:
             run.next_look = now + 0.0005  # both pipes are closed: it is about to end
         else:
             run.next_look = now + run.pause
@@ -323,7 +328,7 @@ class Resident:
         status, usage = ended[1], ended[2]
         left = self._sweep(run)
         for stream in (run.out, run.err):
-            if stream.fd in self._fds:
+            if stream.is_open:
                 stream.read()
                 self._forget(stream)
         cpu = usage.ru_utime + usage.ru_stime
