@@ -22,6 +22,7 @@ LAUNCHER = Path(__file__).with_name("probe") / "launch.py"
 #: Files that mark the root of a project; the directory of the nearest one is where its CI stands.
 _ROOT_MARKS = ("pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg", "setup.py", ".git")
 _POLL = 0.05  # seconds between two looks at the event file
+_START = 120.0  # seconds that start-up and collection may take, however short the limit
 _NO_TESTS = 5  # pytest's exit status for "no tests collected"
 
 Progress = Callable[[Run], None]
@@ -181,7 +182,7 @@ def _follow(
             progress(run)
         if ended:
             return True
-        if time.monotonic() - last > limit:
+        if time.monotonic() - last > (limit if run.collected is not None else max(limit, _START)):
             where = run.current or "before the first test"
             run.problems.append((where, f"nothing happened for {limit:g} s; the run was stopped"))
             return False

@@ -132,6 +132,10 @@ class MonitoringWatcher(Watcher):
             self._monitoring.restart_events()
         super().watch(code)
 
+    def release(self) -> None:
+        """Give the tool number back."""
+        self._monitoring.free_tool_id(self._tool)
+
     def _start(self, code: CodeType, offset: int) -> None:
         self._on_entered(code)
 
