@@ -46,6 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shard", metavar="I/N", help="run only part I of N; 'harness report --merge' joins them"
     )
     parser.add_argument(
+        "--repeat",
+        metavar="K",
+        type=at_least_one,
+        default=1,
+        help="run each cell K times; one whose outcomes differ is inconclusive",
+    )
+    parser.add_argument(
         "--list", action="store_true", help="show the interpreters and releases, and run nothing"
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -79,14 +86,7 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yanked", action="store_true", help="try yanked releases too")
     parser.add_argument("--offline", action="store_true", help="use only what the cache has")
     parser.add_argument(
-        "-j", "--jobs", metavar="N", type=_at_least_one, help="runs at once; default: processors"
-    )
-    parser.add_argument(
-        "--repeat",
-        metavar="K",
-        type=_at_least_one,
-        default=1,
-        help="run each cell K times; one whose outcomes differ is inconclusive",
+        "-j", "--jobs", metavar="N", type=at_least_one, help="runs at once; default: processors"
     )
     parser.add_argument("--fresh", action="store_true", help="run also what is known already")
 
@@ -108,8 +108,8 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         _print_list(found, sorted({(c.library or "", c.release or "") for c in cells}))
         return EXIT_AS_EXPECTED
-    with progress_bar("cells") as progress:
-        grid = engine_for(args).run(cells, progress)
+    with progress_bar("cells") as progress, engine_for(args) as engine:
+        grid = engine.run(cells, progress, repeat=args.repeat)
     grid.problems[:0] = [*problems, *(map(str, found.rejected) if args.python else ())]
     report = grid.report(records)
     if args.output:
@@ -139,7 +139,7 @@ def interpreters_for(args: argparse.Namespace) -> interpreters.Found:
 
 def engine_for(args: argparse.Namespace) -> Engine:
     """Return the engine that a command line asks for."""
-    return Engine(jobs=args.jobs, repeat=args.repeat, fresh=args.fresh, offline=args.offline)
+    return Engine(jobs=args.jobs, fresh=args.fresh, offline=args.offline)
 
 
 @contextlib.contextmanager
@@ -160,7 +160,8 @@ def progress_bar(what: str) -> Iterator[Told]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _at_least_one(text: str) -> int:
+def at_least_one(text: str) -> int:
+    """Read a number of the command line that must not be 0 or less."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is less than 1")

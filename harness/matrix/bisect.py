@@ -122,8 +122,9 @@ class _Search:
         self._columns = columns
 
     def run(self) -> Bisection:
+        started = time.monotonic()
         self._try(self._of_each(self._probes))
-        if self._rest_is_cheap():
+        if self._rest_is_cheap(time.monotonic() - started):
             self._try([cell for column in self._columns.values() for cell in column])
         self._halve()
         while time.monotonic() < self._end and (wanted := self._of_each(self._widest_gap)):
@@ -164,10 +165,10 @@ class _Search:
                 spread.update((index, index + 1))
         return [column[index] for index in sorted(spread)]
 
-    def _rest_is_cheap(self) -> bool:
-        seconds = [result.observation.seconds for result in self._results.values()]
-        missing = sum(map(len, self._columns.values())) - len(seconds)
-        return missing * sum(seconds) / len(seconds) < self._end - time.monotonic()
+    def _rest_is_cheap(self, seconds: float) -> bool:
+        """Whether everything else can run, given how long the first probes took."""
+        missing = sum(map(len, self._columns.values())) - len(self._results)
+        return seconds * missing / len(self._results) < self._end - time.monotonic()
 
     def _between(self, column: Sequence[Cell]) -> list[Cell]:
         """Return, for each two neighbours that disagree, the middle of what lies between."""

@@ -76,6 +76,8 @@ _DIFFERS = "outcomes differ: "
 class Engine:
     """Runs grids; what it has found out is used again by the next one.
 
+    Use it as a context manager: the interpreters that it started stay until its end.
+
     :param jobs: how many runs may use the processor at once; default: the number of processors
     :param fresh: whether to run what is known already, too
     :param offline: whether releases must come from the cache
@@ -91,6 +93,7 @@ class Engine:
         say: Say = say_on_stderr,
     ) -> None:
         self._jobs = jobs
+        self._runner = Runner(jobs)
         self._fresh = fresh
         self._offline = offline
         self._say = say
@@ -99,6 +102,13 @@ class Engine:
         self._releases: dict[tuple[str, str, str], Release | HarnessError] = {}
         self._scripts: dict[str, str] = {}
         self._seen: dict[tuple[str, str], list[Observation]] = {}
+
+    def __enter__(self) -> Engine:
+        self._runner.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._runner.__exit__(*error)
 
     def run(
         self, cells: Sequence[Cell], progress: Progress = no_progress, *, repeat: int = 1
@@ -142,10 +152,17 @@ class Engine:
             grid.problems.append(f"{places[0]}{more}: {message}")
         return grid
 
-    def prepare(self, cell: Cell, *, trace: bool = False) -> Run | None:
-        """Return the run of a cell; None if it cannot run."""
-        if self._key(cell) is None:
-            return None
+    def trace(self, cells: Sequence[Cell]) -> list[Ran | None]:
+        """Run each cell once more and note which lines of its library run; None if it cannot run.
+
+        :param cells: cells that have run
+        """
+        runs = [self._prepare(c, trace=True) if self._key(c) is not None else None for c in cells]
+        ran: dict[int, Ran] = {}
+        self._runner.run([run for run in runs if run], lambda run, one: ran.update({id(run): one}))
+        return [ran.get(id(run)) for run in runs]
+
+    def _prepare(self, cell: Cell, *, trace: bool = False) -> Run:
         release = self._release(cell)
         return Run(
             name=cell.record.id,
@@ -261,8 +278,7 @@ class Engine:
             if not left[key]:
                 done += len(cells)
             for _ in range(left[key]):
-                run = self.prepare(cells[0])
-                assert run is not None
+                run = self._prepare(cells[0])
                 owner[id(run)] = key
                 runs.append((durations.get(record.id, record.limit), run))
         progress(done, total)
@@ -286,8 +302,7 @@ class Engine:
         # Longest first: a long run that starts last would be waited for alone.
         runs.sort(key=lambda pair: -pair[0])
         grid.ran = len(runs)
-        with Runner(self._jobs) as runner:
-            runner.run([run for _, run in runs], finished)
+        self._runner.run([run for _, run in runs], finished)
         write_atomically(self._durations_file, json.dumps({**durations, **longest}))
 
     def _keeps(self, record: Scenario) -> bool:
