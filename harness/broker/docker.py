@@ -232,7 +232,7 @@ class _PortTaken(HarnessError):
 def _start_container(
     client: DockerClient, image: str, run: Run, owner: Owner | None
 ) -> dict[str, Any]:
-    from docker.errors import APIError
+    from docker.errors import APIError, NotFound
 
     amqp, web = free_ports(2)
     name = f"{STEM}{run.id}-{secrets.token_hex(3)}"
@@ -253,9 +253,14 @@ def _start_container(
             labels={LABEL: json.dumps(label)},
             ports={"5672/tcp": ("127.0.0.1", amqp), "15672/tcp": ("127.0.0.1", web)},
         )
-        container.put_archive("/etc/rabbitmq", _configuration(address.password))
         try:
+            container.put_archive("/etc/rabbitmq", _configuration(address.password))
             container.start()
+        except NotFound:
+            raise HarnessError(
+                f"the image {image!r} has no /etc/rabbitmq, so it is no RabbitMQ image; "
+                "name another, or none: then the official one is taken, or one is built"
+            ) from None
         except APIError as error:
             if "port is already allocated" in str(error) or "address already in use" in str(error):
                 raise _PortTaken(f"port {amqp} or {web} was taken meanwhile; run again") from None

@@ -87,7 +87,7 @@ class Node:
 
     def _of_node(self) -> list[int]:
         mapper = None if self._mapper is None else self._mapper.pid
-        return [pid for pid in descendants(os.getpid()) if pid != mapper]
+        return [pid for pid in descendants(os.getpid(), unburied=True) if pid != mapper]
 
     def _signal(self, number: signal.Signals) -> None:
         for pid in self._of_node():
@@ -129,7 +129,7 @@ class Node:
                     # Where there is no /proc to find the rest, its session is what we can reach.
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.killpg(process.pid, signal.SIGKILL)
-            left = descendants(os.getpid())
+            left = descendants(os.getpid(), unburied=True)
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)

@@ -71,12 +71,16 @@ def started(pid: int) -> str | None:
     return found.stdout.strip() or None
 
 
-def descendants(pid: int) -> list[int]:
-    """Return the processes below ``pid``, parents before children; none where there is no /proc."""
+def descendants(pid: int, *, unburied: bool = False) -> list[int]:
+    """Return the processes below ``pid``, parents before children; none where there is no /proc.
+
+    :param unburied: also those that have ended but whose exit status nobody has taken: the other
+        threads of such a process may still run, and hold its sockets open
+    """
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*"):
         fields = _stat(int(entry.name))
-        if fields is not None and fields[0] not in "ZX":
+        if fields is not None and (unburied or fields[0] not in "ZX"):
             children.setdefault(int(fields[1]), []).append(int(entry.name))
     found: list[int] = []
     queue = [pid]
