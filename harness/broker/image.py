@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import tarfile
@@ -119,6 +120,8 @@ def build(client: DockerClient, say: Callable[[str], None]) -> str:
     :param say: told what takes long
     :raises HarnessError: if the packages or the engine do not allow it
     """
+    from docker.errors import APIError
+
     cache = cache_directory()
     with (
         lock(cache / "image.lock"),
@@ -144,11 +147,15 @@ def build(client: DockerClient, say: Callable[[str], None]) -> str:
             f"LABEL loop-harness.image={version}",
             f"CMD {json.dumps([f'/{home.relative_to(root)}/sbin/rabbitmq-server'])}",
         ]
+        before = client.images.list(name=f"{BUILT}:{version}")
         answer = client.api.import_image_from_file(
             str(tar), repository=BUILT, tag=version, changes=changes
         )
         if "error" in str(answer):
             raise HarnessError(f"the Docker engine did not take the image: {answer}")
+        for replaced in before:
+            with contextlib.suppress(APIError):  # a container may still use it
+                client.images.remove(str(replaced.id))
     return f"{BUILT}:{version}"
 
 

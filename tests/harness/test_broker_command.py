@@ -1,0 +1,87 @@
+"""``harness broker``: up until it is taken down, also after its keeper was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import cli
+from harness.broker.address import Address
+from harness.broker.handshake import NotReady, shake_hands
+from harness.broker.installation import cached
+from harness.broker.local import LocalProvider
+from harness.broker.processes import descendants, started, wait_until
+from harness.broker.run import Run
+
+lacking = LocalProvider.lacking()
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A cache of this test's own, but with the packages that the user's holds already."""
+    fetched = cached()
+    cache = tmp_path / "loop-harness"
+    cache.mkdir()
+    if fetched is not None:
+        root = next(
+            path
+            for path in fetched.home.parents
+            if path.name == "rabbitmq" and (path / "usr").exists()
+        )
+        (cache / "rabbitmq").symlink_to(root)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    yield cache
+    cli.main(["broker", "down"])
+
+
+def test_nothing_up_is_said(own_cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["broker", "status"]) == 0
+    assert capsys.readouterr().out == "no broker is up; start one: harness broker up\n"
+    assert cli.main(["broker", "status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) is None
+    assert cli.main(["broker", "down"]) == 0
+
+
+@pytest.mark.skipif(lacking is not None, reason=str(lacking))
+def test_it_is_up_until_it_is_taken_down(
+    own_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["broker", "up", "--provider", "local", "--json"]) == 0
+    up = json.loads(capsys.readouterr().out)
+    address = Address.parse(up["amqp"])
+    assert shake_hands(address)
+    assert cli.main(["broker", "up"]) == 0
+    out, err = capsys.readouterr()
+    assert up["amqp"] in out
+    assert f"pytest --harness-broker='{up['setting']}'" in out
+    assert "up already" in err
+    assert cli.main(["broker", "up", "--provider", "docker"]) == 2
+    assert "harness broker down" in capsys.readouterr().err
+    assert cli.main(["broker", "status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == up
+
+    record = Run((own_cache / "broker-up").read_text(), None).shared("local")
+    assert record is not None
+    keeper = int((Path(record["keeper"]) / "keeper.pid").read_text())
+    kept = descendants(keeper)
+    os.kill(keeper, signal.SIGKILL)
+    assert wait_until(lambda: started(keeper) is None, 10)
+    assert cli.main(["broker", "down"]) == 0
+    assert wait_until(lambda: all(started(pid) is None for pid in kept), 10)
+    with pytest.raises(NotReady):
+        shake_hands(address, timeout=0.5)
+    assert not Path(record["keeper"]).parent.exists()
+
+
+def test_a_dead_engine_is_one_line_and_status_2(
+    own_cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+    for command in (["up", "--provider", "docker"], ["build-image"]):
+        assert cli.main(["broker", *command]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
