@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import kiwipy
 
-from plumpy import _crossing, _thread_futures, loaders
+from plumpy import _crossing, _sending, _thread_futures, loaders
 from plumpy._messages import (
     PID_TYPE,
     Intent,
@@ -21,11 +19,6 @@ from plumpy._messages import (
     create_create_body,
     create_launch_body,
 )
-
-LOGGER = logging.getLogger("plumpy.process_comms")
-
-#: Seconds that a call waits for a process of this program to become reachable before it is sent.
-SETTLING_TIME = 5.0
 
 
 class RemoteProcessController:
@@ -116,25 +109,10 @@ class RemoteProcessController:
         return await self.continue_process(pid, nowait=nowait, no_reply=no_reply)
 
     async def _call(self, pid: PID_TYPE, msg: MessageType) -> Any:
-        identifier = str(pid)
-        settling = _crossing.settled(identifier)
-        if settling is not None:
-            await asyncio.wait([asyncio.wrap_future(settling)], timeout=SETTLING_TIME)
-        return await self._answer(self._communicator.rpc_send, identifier, msg)
+        return await _sending.call_and_wait(self._communicator, str(pid), msg)
 
     async def _task(self, body: dict[str, Any], no_reply: bool) -> Any:
-        return await self._answer(self._communicator.task_send, body, no_reply)
-
-    async def _answer(self, send: Callable[..., Any], *args: Any) -> Any:
-        if _crossing.blocks(self._communicator):
-            first = await asyncio.to_thread(send, *args)
-        else:
-            first = send(*args)
-        if asyncio.isfuture(first):
-            first = _thread_futures.thread_future(first)
-        if not isinstance(first, kiwipy.Future):
-            return first
-        return await asyncio.wrap_future(_thread_futures.flatten(first))
+        return await _sending.send_task_and_wait(self._communicator, body, no_reply)
 
 
 class RemoteProcessThreadController:
@@ -168,7 +146,7 @@ class RemoteProcessThreadController:
 
         :param msg_text: their status while they are paused
         """
-        self._communicator.broadcast_send(MessageBuilder.pause(msg_text), subject=Intent.PAUSE)
+        _sending.broadcast(self._communicator, MessageBuilder.pause(msg_text), subject=Intent.PAUSE)
 
     def play_process(self, pid: PID_TYPE) -> kiwipy.Future:
         """Let a paused process go on."""
@@ -176,7 +154,7 @@ class RemoteProcessThreadController:
 
     def play_all(self) -> None:
         """Let every paused process of every worker go on."""
-        self._communicator.broadcast_send(None, subject=Intent.PLAY)
+        _sending.broadcast(self._communicator, None, subject=Intent.PLAY)
 
     def kill_process(
         self, pid: PID_TYPE, msg_text: str | None = None, force_kill: bool = False
@@ -193,7 +171,7 @@ class RemoteProcessThreadController:
 
         :param msg_text: the reason
         """
-        self._communicator.broadcast_send(MessageBuilder.kill(msg_text), subject=Intent.KILL)
+        _sending.broadcast(self._communicator, MessageBuilder.kill(msg_text), subject=Intent.KILL)
 
     def launch_process(
         self,
@@ -269,14 +247,7 @@ class RemoteProcessThreadController:
         :param no_reply: ask for no answer
         :return: a future for the answer, or None if ``no_reply``
         """
-        return self._communicator.task_send(message, no_reply=no_reply)
+        return _sending.send_task(self._communicator, message, no_reply)
 
     def _call(self, pid: PID_TYPE, msg: MessageType) -> kiwipy.Future:
-        identifier = str(pid)
-        settling = _crossing.settled(identifier)
-        if settling is not None:
-            try:
-                settling.result(SETTLING_TIME)
-            except kiwipy.TimeoutError:
-                LOGGER.warning("process %s is not subscribed yet; calling it anyhow", identifier)
-        return self._communicator.rpc_send(identifier, msg)
+        return _sending.call(self._communicator, str(pid), msg)

@@ -16,6 +16,7 @@ import contextlib
 import inspect
 import logging
 import threading
+import uuid
 import weakref
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Protocol
@@ -284,6 +285,62 @@ def settled(identifier: str) -> kiwipy.Future | None:
     return waiter
 
 
+def subscribe(
+    communicator: kiwipy.Communicator, receiver: Callable[..., kiwipy.Future], identifier: Any
+) -> Any:
+    """Let ``receiver(communicator, msg)`` answer calls, and wait until they can arrive.
+
+    :param receiver: called in the communicator's thread; returns a future
+    :param identifier: whom the calls are for; None for a new one, which is returned
+    """
+    inner = innermost(communicator)
+    outbox = _hub_of(inner).outbox
+    if not isinstance(outbox, _outbox.Pipelined):
+        return communicator.add_rpc_subscriber(receiver, identifier)
+    if identifier is None:
+        identifier = str(uuid.uuid4())
+    subscription = _Subscription(str(identifier), receiver)
+    with _subscriptions_lock:
+        own = _subscriptions.setdefault(inner, {})
+        if subscription.identifier in own:
+            raise kiwipy.DuplicateSubscriberIdentifier(f"RPC identifier '{identifier}'")
+        own[subscription.identifier] = subscription
+    outbox.subscribe(subscription)
+    subscription.settled.result(_SUBSCRIBING_TIME)
+    return identifier
+
+
+def unsubscribe(communicator: kiwipy.Communicator, identifier: Any) -> bool:
+    """Undo :func:`subscribe`; False if it did not subscribe this identifier."""
+    inner = innermost(communicator)
+    with _subscriptions_lock:
+        found = _subscriptions.get(inner, {}).pop(str(identifier), None)
+    if found is None:
+        return False
+    outbox = _hub_of(inner).outbox
+    outbox.unsubscribe(str(identifier))
+    outbox.flush().result(_SUBSCRIBING_TIME)
+    return True
+
+
+class _Subscription:
+    """A subscriber that is no process."""
+
+    def __init__(self, identifier: str, receiver: Callable[..., kiwipy.Future]) -> None:
+        self.identifier = identifier
+        self.receiver = receiver
+        self.settled = kiwipy.Future()
+
+    def on_call(self, communicator: kiwipy.Communicator, msg: Any) -> Any:
+        return self.receiver(communicator, msg)
+
+    def ask(self, communicator: kiwipy.Communicator, msg: Any) -> kiwipy.Future:
+        return self.receiver(communicator, msg)
+
+    def on_settled(self, succeeded: bool) -> None:
+        succeed(self.settled, succeeded)
+
+
 class Link:
     """What ties one process to its communicator. All methods belong to the process's thread."""
 
@@ -490,6 +547,13 @@ def _reads_every_subject(process: Attachable) -> bool:
     return type(process).broadcast_receive is not Process.broadcast_receive
 
 
+#: Subscribers of communicators that are no processes, by identifier.
+_subscriptions: weakref.WeakKeyDictionary[kiwipy.Communicator, dict[str, _Subscription]] = (
+    weakref.WeakKeyDictionary()
+)
+_subscriptions_lock = threading.Lock()
+#: Seconds that a subscriber waits for the broker.
+_SUBSCRIBING_TIME = 5.0
 _hubs: weakref.WeakKeyDictionary[kiwipy.Communicator, _Hub] = weakref.WeakKeyDictionary()
 _hubs_lock = threading.Lock()
 #: Links whose subscription is under way, by identifier.

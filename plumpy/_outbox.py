@@ -93,6 +93,10 @@ class Outbox(Protocol):
         """Return a future that is done when all that was said before has been sent."""
 
 
+class Pipelined:
+    """Marks the outboxes that answer calls themselves, and wait for nothing."""
+
+
 def outbox_for(communicator: kiwipy.Communicator) -> Outbox:
     """Return a new outbox of the kind that suits a communicator."""
     if answers_at_once(communicator):
@@ -344,7 +348,12 @@ def _text(exc: BaseException) -> str:
 _all: weakref.WeakSet[Outbox] = weakref.WeakSet()
 
 
+def wait_for_all(timeout: float) -> None:
+    """Wait in a thread until all that was said to any communicator so far has been sent."""
+    concurrent.futures.wait([outbox.flush() for outbox in list(_all)], timeout=timeout)
+
+
 @atexit.register
 def _say_farewell() -> None:
     """Give what was said last, such as how a process ended, the time to be sent."""
-    concurrent.futures.wait([outbox.flush() for outbox in list(_all)], timeout=FAREWELL)
+    wait_for_all(FAREWELL)

@@ -13,7 +13,7 @@ from typing import Any
 import kiwipy
 from kiwipy import Communicator, DeliveryFailed, RemoteException, TaskRejected
 
-from plumpy import _crossing, _thread_futures, events
+from plumpy import _crossing, _outbox, _sending, _thread_futures, events
 
 __all__ = [
     "Communicator",
@@ -133,7 +133,8 @@ class LoopCommunicator(kiwipy.Communicator):  # type: ignore[misc]
 
     def add_rpc_subscriber(self, subscriber: Subscriber, identifier: ID | None = None) -> ID:
         """Let ``subscriber(communicator, msg)`` answer calls; return the identifier."""
-        added: ID = self._communicator.add_rpc_subscriber(self._convert(subscriber), identifier)
+        converted = self._convert(subscriber)
+        added: ID = _crossing.subscribe(self._communicator, converted, identifier)
         return added
 
     def remove_rpc_subscriber(self, identifier: ID) -> None:
@@ -141,11 +142,17 @@ class LoopCommunicator(kiwipy.Communicator):  # type: ignore[misc]
 
         :raises ValueError: if there is none
         """
-        self._communicator.remove_rpc_subscriber(identifier)
+        if not _crossing.unsubscribe(self._communicator, identifier):
+            self._communicator.remove_rpc_subscriber(identifier)
 
     def add_task_subscriber(self, subscriber: Subscriber, identifier: ID | None = None) -> ID:
         """Let ``subscriber(communicator, task)`` work on tasks; return the identifier."""
-        added: ID = self._communicator.add_task_subscriber(self._convert(subscriber), identifier)
+        converted = self._convert(subscriber)
+        subscribers = _sending.task_subscribers_of(self._communicator)
+        if subscribers is None:
+            added: ID = self._communicator.add_task_subscriber(converted, identifier)
+            return added
+        added = subscribers.add(lambda task: converted(None, task), identifier)
         return added
 
     def remove_task_subscriber(self, identifier: ID) -> None:
@@ -153,7 +160,11 @@ class LoopCommunicator(kiwipy.Communicator):  # type: ignore[misc]
 
         :raises ValueError: if there is none with this identifier
         """
-        self._communicator.remove_task_subscriber(identifier)
+        subscribers = _sending.task_subscribers_of(self._communicator)
+        if subscribers is not None and subscribers.has(identifier):
+            subscribers.remove(identifier)
+        else:
+            self._communicator.remove_task_subscriber(identifier)
 
     def add_broadcast_subscriber(self, subscriber: Subscriber, identifier: ID | None = None) -> ID:
         """Call ``subscriber(communicator, body, sender, subject, correlation_id)`` on broadcasts.
@@ -174,11 +185,11 @@ class LoopCommunicator(kiwipy.Communicator):  # type: ignore[misc]
 
     def task_send(self, task: Any, no_reply: bool = False) -> kiwipy.Future:
         """Send a task and return the future for its outcome, or None if ``no_reply``."""
-        return self._communicator.task_send(task, no_reply)
+        return _sending.send_task(self._communicator, task, no_reply)
 
     def rpc_send(self, recipient_id: ID, msg: Any) -> kiwipy.Future:
         """Call a recipient and return the future for its answer."""
-        return self._communicator.rpc_send(recipient_id, msg)
+        return _sending.call(self._communicator, recipient_id, msg)
 
     def broadcast_send(
         self,
@@ -188,12 +199,14 @@ class LoopCommunicator(kiwipy.Communicator):  # type: ignore[misc]
         correlation_id: ID | None = None,
     ) -> Any:
         """Broadcast a message to all subscribers; return what the inner communicator does."""
-        return self._communicator.broadcast_send(body, sender, subject, correlation_id)
+        return _sending.broadcast(self._communicator, body, sender, subject, correlation_id)
 
     def is_closed(self) -> bool:
         """Tell whether the communicator is closed."""
         return bool(self._communicator.is_closed())
 
     def close(self) -> None:
-        """Close the communicator inside."""
+        """Close the communicator inside, after all that processes have said was sent."""
+        if not self._communicator.is_closed():
+            _outbox.wait_for_all(_sending.SETTLING_TIME)
         self._communicator.close()

@@ -9,8 +9,15 @@ When a channel or the connection is lost, everything is set up again as soon as 
 it, and what was not confirmed is sent again: a message may then arrive twice, and never not at all.
 """
 
-from plumpy._rabbitmq._client import RabbitClient
+from plumpy._rabbitmq._client import RabbitClient, Sending
 from plumpy._rabbitmq._outbox import RabbitOutbox
-from plumpy._rabbitmq._tasks import TaskConsumer, TaskMessage
+from plumpy._rabbitmq._tasks import TaskConsumer, TaskMessage, TaskSubscribers
 
-__all__ = ["RabbitClient", "RabbitOutbox", "TaskConsumer", "TaskMessage"]
+__all__ = [
+    "RabbitClient",
+    "RabbitOutbox",
+    "Sending",
+    "TaskConsumer",
+    "TaskMessage",
+    "TaskSubscribers",
+]

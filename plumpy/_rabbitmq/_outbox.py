@@ -25,7 +25,7 @@ _RPC_PREFIX = f"{defaults.RPC_TOPIC}."
 _TRANSIENT = commands.Basic.Properties(delivery_mode=1)
 
 
-class RabbitOutbox:
+class RabbitOutbox(_outbox.Pipelined):
     """See :class:`plumpy._outbox.Outbox`. Methods without an underscore may be called from any
     thread; the rest belongs to the thread of the communicator."""
 

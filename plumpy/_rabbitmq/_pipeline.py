@@ -90,7 +90,8 @@ class Ask(Operation):
         on_end: Callable[[BaseException | None], None] | None = None,
     ) -> None:
         """
-        :param method: returns the pamqp command, given the channel that it is written to
+        :param method: returns the pamqp command, given the channel that it is written to, or None
+            if there is nothing to be asked any more
         """
         super().__init__(on_end)
         self.method = method
@@ -101,7 +102,8 @@ class Ask(Operation):
         if self.dropped:
             return None
         self.written = True
-        return pamqp.frame.marshal(self.method(channel), channel.number)
+        method = self.method(channel)
+        return None if method is None else pamqp.frame.marshal(method, channel.number)
 
 
 class Tell(Operation):

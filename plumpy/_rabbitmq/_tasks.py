@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 import uuid
 from collections.abc import Callable
@@ -97,9 +98,16 @@ class TaskConsumer:
         self._encode = _codec.faster_encoder(self._settings.encoder)
         self._decode = decode or _codec.faster_decoder(self._settings.decoder)
         self._tag = f"plumpy-{uuid.uuid4()}"
-        self._consuming = consuming
+        # Whether tasks are wanted, and whether the present channel has been told so.
+        self._wanted = consuming
+        self._consuming = False
         self._pipeline = Pipeline(self._settings, f"tasks from {self._queue}", self._set_up)
         self._pipeline.say(lambda: None)
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that kiwipy's own calls wait for the broker."""
+        return self._settings.timeout
 
     def start(self) -> None:
         """Take tasks."""
@@ -150,21 +158,22 @@ class TaskConsumer:
     async def _set_up(self, channel: Any) -> None:
         await declare_task_queue(channel, self._settings, self._queue)
         await channel.basic_qos(prefetch_count=self._prefetch)
+        self._consuming = self._wanted
         if self._consuming:
             await channel.basic_consume(self._queue, self._on_message, consumer_tag=self._tag)
 
-    def _switch(self, consuming: bool) -> None:
-        if consuming == self._consuming:
-            return
-        self._consuming = consuming
-        self._pipeline.put(Ask(self._consume if consuming else self._cancel))
+    def _switch(self, wanted: bool) -> None:
+        self._wanted = wanted
+        self._pipeline.put(Ask(self._consume_or_cancel))
 
-    def _consume(self, channel: Any) -> Any:
+    def _consume_or_cancel(self, channel: Any) -> Any:
+        if self._wanted == self._consuming:
+            return None
+        self._consuming = self._wanted
+        if not self._wanted:
+            return commands.Basic.Cancel(consumer_tag=self._tag)
         channel.consumers[self._tag] = self._on_message  # aiormq forgets it when it is cancelled
         return commands.Basic.Consume(queue=self._queue, consumer_tag=self._tag)
-
-    def _cancel(self, _: Any) -> Any:
-        return commands.Basic.Cancel(consumer_tag=self._tag)
 
     async def _on_message(self, message: Any) -> None:
         try:
@@ -204,7 +213,12 @@ class TaskSubscribers:
             raise kiwipy.DuplicateSubscriberIdentifier(f"Task identifier '{identifier}'")
         self._subscribers[identifier] = subscriber
         self._consumer.start()
+        concurrent.futures.wait([self._consumer.flush()], self._consumer.timeout)
         return identifier
+
+    def has(self, identifier: Any) -> bool:
+        """Tell whether there is a subscriber with an identifier."""
+        return identifier in self._subscribers
 
     def remove(self, identifier: Any) -> None:
         """Remove one.
@@ -214,11 +228,7 @@ class TaskSubscribers:
         if self._subscribers.pop(identifier, None) is None:
             raise ValueError(f"Unknown task subscriber '{identifier}'")
         if not self._subscribers:
-            self._consumer.stop()
-
-    def flush(self) -> kiwipy.Future:
-        """Return a future that is done when the broker knows of all changes."""
-        return self._consumer.flush()
+            concurrent.futures.wait([self._consumer.stop()], self._consumer.timeout)
 
     def _on_task(self, task: TaskMessage) -> None:
         self._offer(task, list(self._subscribers.values()))

@@ -285,9 +285,13 @@ class TestControllersInMemory:
         controller.kill_all("y")
         controller.kill_process("p", force_kill=True)
         assert communicator.mock_calls == [
-            mock.call.broadcast_send(MessageBuilder.pause("x"), subject="pause"),
-            mock.call.broadcast_send(None, subject="play"),
-            mock.call.broadcast_send(MessageBuilder.kill("y"), subject="kill"),
+            mock.call.broadcast_send(body, sender=None, subject=subject, correlation_id=None)
+            for body, subject in (
+                (MessageBuilder.pause("x"), "pause"),
+                (None, "play"),
+                (MessageBuilder.kill("y"), "kill"),
+            )
+        ] + [
             mock.call.rpc_send("p", MessageBuilder.kill(None, True)),
         ]
 
