@@ -1,0 +1,104 @@
+"""Cancelling or timing out a task that is blocked in a nested run."""
+
+import asyncio
+import unittest
+from typing import Awaitable, Callable
+
+from harness.scenario import scenario
+
+
+async def check_nesting() -> None:
+    """Skip where this release cannot nest at all: L01n shows that, and it hides the rest."""
+    loop = asyncio.get_event_loop()
+    rounds, ran = loop.create_future(), []
+
+    async def nested() -> None:
+        ran.append(True)
+
+    def start() -> None:
+        asyncio.ensure_future(nested())
+        loop.call_soon(loop.call_soon, rounds.set_result, None)
+
+    loop.call_later(0, start)
+    try:
+        loop.run_until_complete(rounds)
+    except (AttributeError, RuntimeError) as error:
+        raise unittest.SkipTest("this release cannot nest here: %s" % error)
+    if not ran:
+        raise unittest.SkipTest("this release cannot nest here: no task runs in a nested run")
+
+
+async def nesting(main: Callable[[], Awaitable[None]]) -> None:
+    """Apply nest_asyncio and await main() in a task made after that."""
+    import nest_asyncio
+
+    try:
+        nest_asyncio.apply()
+    except AttributeError as error:
+        raise unittest.SkipTest("apply() fails here (N13): %s" % error)
+    await asyncio.ensure_future(check_nesting())
+    await asyncio.ensure_future(main())
+
+
+@scenario(
+    id="N40",
+    title="Cancelling a task does not interrupt the nested run it is blocked in",
+    source="https://github.com/erdewit/nest_asyncio/issues/36",
+    library="nest-asyncio",
+    shown_in=("1.6.0",),
+)
+async def test_cancellation_interrupts_a_nested_run() -> None:
+    """Symptom: a cancelled task goes on until its nested run ends by itself.
+
+    Cause: cancel() can only mark a task whose frame is suspended; this one is in the middle of a
+    call, under the nested run.
+    Workaround: cancel the nested coroutine itself; await instead of nesting.
+    """
+
+    async def main() -> None:
+        loop = asyncio.get_event_loop()
+        ends_by_itself = loop.create_future()
+
+        async def blocked() -> None:
+            loop.run_until_complete(ends_by_itself)
+
+        task = asyncio.ensure_future(blocked())
+        loop.call_later(0.01, task.cancel)
+        loop.call_later(0.1, ends_by_itself.set_result, None)
+        await asyncio.wait([task])
+        assert not ends_by_itself.done(), "the cancellation came when the nested run was over"
+
+    await nesting(main)
+
+
+@scenario(
+    id="N41",
+    title="A time-out around code that nests fires only after the nested run",
+    source="https://github.com/erdewit/nest_asyncio/issues/36",
+    library="nest-asyncio",
+    shown_in=("1.6.0",),
+)
+async def test_timeout_interrupts_a_nested_run() -> None:
+    """Symptom: the limit is not kept. On 3.7 to 3.11 TimeoutError comes late, on 3.12 the outer
+    task is cancelled instead, from 3.13 on nothing is raised at all.
+
+    Cause: a time-out is a cancellation, see N40.
+    Workaround: put the time-out inside, around the nested coroutine.
+    """
+
+    async def main() -> None:
+        loop = asyncio.get_event_loop()
+        ends_by_itself = loop.create_future()
+
+        async def blocked() -> None:
+            loop.run_until_complete(ends_by_itself)
+
+        loop.call_later(0.1, ends_by_itself.set_result, None)
+        try:
+            await asyncio.wait_for(blocked(), timeout=0.01)
+        except asyncio.TimeoutError:
+            assert not ends_by_itself.done(), "the time-out came when the nested run was over"
+            return
+        raise AssertionError("no time-out at all")
+
+    await nesting(main)

@@ -1,0 +1,248 @@
+"""Async tests that pass although their body never ran, or although something failed."""
+
+import asyncio
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+import warnings
+
+from harness.scenario import scenario
+
+PLUGIN = ["-p", "pytest_asyncio.plugin"]
+
+
+def pytest_run(source: str, *options: str) -> "subprocess.CompletedProcess[str]":
+    """Run pytest on a file with this source, in a folder of its own, without any plugin."""
+    plugins = ["-p", "no:cacheprovider", "-p", "no:harness", "-o", "markers=asyncio: as it says"]
+    path = os.pathsep.join(filter(None, sys.path))
+    environment = dict(os.environ, PYTHONPATH=path, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
+    for name in ("PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST", "PYTEST_PLUGINS"):
+        environment.pop(name, None)
+    with tempfile.TemporaryDirectory() as folder:
+        with open(os.path.join(folder, "test_it.py"), "w") as file:
+            file.write(source)
+        ended = subprocess.run(  # noqa: PLW1510
+            [sys.executable, "-m", "pytest", "-q", "test_it.py"] + plugins + list(options),
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            universal_newlines=True,
+        )
+    if ended.returncode not in (0, 1):
+        raise unittest.SkipTest("pytest could not run: " + ended.stdout)
+    return ended
+
+
+IN_TESTCASE = """
+import unittest
+import pytest
+
+class TestIt(unittest.TestCase):
+    @pytest.mark.asyncio
+    async def test_fails(self):
+        assert False
+"""
+UNMARKED = """
+async def test_fails():
+    assert False
+"""
+MARKED = """
+import pytest
+
+@pytest.mark.asyncio
+async def test_fails():
+    assert False
+"""
+
+
+@scenario(
+    id="T01",
+    title="@pytest.mark.asyncio under unittest.TestCase: a failing test passes",
+    source="https://github.com/pytest-dev/pytest-asyncio/issues/180",
+    present=("pytest<5.4.0", "pytest>=5.4.2"),
+    limit=30,  # a pytest of its own has to start
+)
+async def test_marked_async_test_in_a_testcase_fails() -> None:
+    """Symptom: "the test wrapped inside will always pass".
+
+    Cause: pytest hands methods of a TestCase to unittest, which calls them and ignores the
+    coroutine; pytest-asyncio never sees them. Only pytest 5.4.0 and 5.4.1 ran the body.
+    Fix: unittest.IsolatedAsyncioTestCase, or no TestCase; -W error shows it (T04).
+    """
+    ended = pytest_run(IN_TESTCASE, *(PLUGIN if importlib.util.find_spec("pytest_asyncio") else []))
+    assert ended.returncode == 1, ended.stdout
+
+
+@scenario(
+    id="T04",
+    title="'pytest -W error' does not turn the vacuous pass of T01 into a failure",
+    source="https://docs.pytest.org/en/stable/how-to/failures.html#unraisable",
+    present=("pytest<6.2", "pytest; python_version < '3.8'"),
+    limit=30,  # a pytest of its own has to start
+)
+async def test_warnings_as_errors_show_a_coroutine_that_never_ran() -> None:
+    """Symptom: even strict settings let T01 pass.
+
+    Cause: "coroutine was never awaited" is raised where nobody can catch it; it takes
+    sys.unraisablehook (Python 3.8) and a pytest that uses it (6.2) to make it a failure.
+    Fix: pytest 6.2 with Python 3.8, and filterwarnings = error.
+    """
+    ended = pytest_run(IN_TESTCASE, "-W", "error")
+    assert ended.returncode == 1, ended.stdout
+
+
+@scenario(
+    id="T02",
+    title="An async test without a marker is skipped with a warning, and the run is green",
+    source="https://github.com/pytest-dev/pytest/issues/4814",
+    present=("pytest<8.4",),
+    limit=30,  # a pytest of its own has to start
+)
+async def test_async_test_that_nothing_runs_fails() -> None:
+    """Symptom: a forgotten marker, and the test is never run.
+
+    Cause: pytest cannot run a coroutine function itself, and skipped it.
+    Fix: pytest 8.4 fails it. Before: asyncio_mode = auto, or -W error.
+    """
+    ended = pytest_run(UNMARKED)
+    assert ended.returncode == 1, ended.stdout
+
+
+def _plant_no_plugin() -> None:
+    """Leave pytest-asyncio out."""
+    PLUGIN.clear()
+
+
+@scenario(
+    id="T05",
+    title="@pytest.mark.asyncio on a plain async function runs its body",
+    source="https://github.com/pytest-dev/pytest-asyncio",
+    library="pytest-asyncio",
+    planted=_plant_no_plugin,
+    limit=30,  # a pytest of its own has to start
+)
+async def test_marked_async_test_fails_by_its_own_assertion() -> None:
+    """Symptom: none; the way that works, next to T01.
+
+    Cause: pytest-asyncio runs coroutine functions that pytest itself collects.
+    """
+    ended = pytest_run(MARKED, *PLUGIN)
+    assert "assert False" in ended.stdout, ended.stdout
+    assert ended.returncode == 1
+
+
+def run_testcase(case: type) -> unittest.TestResult:
+    """Run one TestCase where no loop runs; its warnings are part of the symptom, not of ours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return unittest.defaultTestLoader.loadTestsFromTestCase(case).run(unittest.TestResult())
+
+
+@scenario(
+    id="L12",
+    title="An async test method of unittest.TestCase passes without running",
+    source="https://docs.python.org/3/library/unittest.html#unittest.IsolatedAsyncioTestCase",
+    present=("python_version >= '3.6'",),
+)
+async def test_async_method_of_a_testcase_runs() -> None:
+    """Symptom: a failing assertion in an async test method, and the test passes.
+
+    Cause: unittest calls the method and ignores the coroutine that it returns; Python 3.11 and
+    later at least emit a DeprecationWarning.
+    Fix: unittest.IsolatedAsyncioTestCase (3.8+).
+    """
+
+    class Case(unittest.TestCase):
+        async def test_fails(self) -> None:
+            self.fail("on purpose")
+
+    result = await asyncio.get_event_loop().run_in_executor(None, run_testcase, Case)
+    assert not result.wasSuccessful()
+
+
+def _plant_plain_testcase() -> None:
+    """Put the class that ignores coroutines in place of the one that runs them."""
+    unittest.IsolatedAsyncioTestCase = unittest.TestCase  # type: ignore[misc, assignment]
+
+
+@scenario(
+    id="L12w",
+    title="An async test method of unittest.IsolatedAsyncioTestCase runs",
+    source="https://docs.python.org/3/library/unittest.html#unittest.IsolatedAsyncioTestCase",
+    python=">=3.8",
+    planted=_plant_plain_testcase,
+)
+async def test_async_method_of_an_isolated_testcase_runs() -> None:
+    """Symptom: none; the way that works, next to L12.
+
+    Cause: this class runs the coroutine in a loop of its own.
+    """
+
+    class Case(unittest.IsolatedAsyncioTestCase):
+        async def test_fails(self) -> None:
+            self.fail("on purpose")
+
+    result = await asyncio.get_event_loop().run_in_executor(None, run_testcase, Case)
+    assert len(result.failures) == 1, result
+
+
+@scenario(
+    id="V01",
+    title="'assert check()' of an async check is always true",
+    source="https://docs.python.org/3/library/asyncio-dev.html#detect-never-awaited-coroutines",
+    present=("python_version >= '3.6'",),
+)
+async def test_assertion_on_an_async_check_can_fail() -> None:
+    """Symptom: an assertion that cannot fail; "coroutine ... was never awaited" at best.
+
+    Cause: a coroutine object is true, whatever it would have returned.
+    Fix: await it; run with -W error.
+    """
+
+    async def is_ready() -> bool:
+        return False
+
+    check = is_ready()
+    try:
+        assert check
+    except AssertionError:
+        return
+    finally:
+        check.close()
+    raise AssertionError("the assertion passed, and is_ready() returns False")
+
+
+@scenario(
+    id="V02",
+    title="A background task that fails does not fail the test that started it",
+    source="https://docs.python.org/3/library/asyncio-dev.html#detect-never-retrieved-exceptions",
+    present=("python_version >= '3.7'",),
+    python=">=3.7",
+)
+async def test_failure_of_a_background_task_fails_the_test() -> None:
+    """Symptom: "Task exception was never retrieved" in the output of a green run.
+
+    Cause: an exception stays in its task until somebody asks for it.
+    Fix: await the tasks you start; asyncio.TaskGroup (3.11+).
+    """
+
+    async def fails() -> None:
+        raise AssertionError("on purpose")
+
+    async def the_test() -> None:
+        asyncio.ensure_future(fails())
+        await asyncio.sleep(0)
+
+    def run() -> bool:
+        try:
+            asyncio.run(the_test())
+        except AssertionError:
+            return True
+        return False
+
+    failed = await asyncio.get_event_loop().run_in_executor(None, run)
+    assert failed, "the test passed"
