@@ -19,6 +19,7 @@ from ._bundle import (
     uuid_representer,
 )
 from ._context import LoadSaveContext
+from ._copy import copied as copied
 from ._exceptions import ExceptionStandIn as ExceptionStandIn
 from ._exceptions import decode_exception as decode_exception
 from ._exceptions import encode_exception as encode_exception

@@ -10,8 +10,8 @@ import yaml
 
 from ..exceptions import PersistenceError
 from ._context import LoadSaveContext
-from ._copy import snapshot
-from ._paths import explain, readable
+from ._copy import copied, snapshot
+from ._paths import readable
 from ._savable import FORMAT_VERSION, META, META__VERSION, Savable
 
 _BUNDLE_TAG = "!plumpy:Bundle"
@@ -62,12 +62,7 @@ def copied_values(state: Any) -> dict[str, Any]:
     try:
         return {key: snapshot(value, memo) for key, value in state.items()}
     except Exception:
-        for key, value in state.items():
-            try:
-                snapshot(value)
-            except Exception as exc:
-                raise PersistenceError(explain(value, readable(key), snapshot, exc)) from exc
-        raise
+        return {key: copied(value, readable(key)) for key, value in state.items()}
 
 
 def restored_bundle(values: Any) -> Bundle:

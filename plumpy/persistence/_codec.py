@@ -106,7 +106,7 @@ _CONTAINERS: list[tuple[type, str, Callable[[Any], Any], Callable[[Any], Any]]] 
     (
         datetime.timezone,
         "$timezone",
-        lambda v: [v.utcoffset(None), v.tzname(None)],
+        lambda v: list(v.__getinitargs__()),
         lambda v: datetime.timezone(*v),
     ),
 ]

@@ -11,6 +11,9 @@ import types
 import uuid
 from typing import Any
 
+from ..exceptions import PersistenceError
+from ._paths import explain
+
 IMMUTABLE: frozenset[type] = frozenset(
     {
         type(None),
@@ -69,3 +72,15 @@ def snapshot(value: Any, memo: dict[int, Any] | None = None) -> Any:
     if isinstance(value, enum.Enum | type):
         return value
     return copy.deepcopy(value, memo)
+
+
+def copied(value: Any, path: str) -> Any:
+    """Return a deep copy of a value.
+
+    :param path: what the value is called in the error
+    :raises PersistenceError: naming the part of the value that cannot be copied
+    """
+    try:
+        return snapshot(value)
+    except Exception as exc:
+        raise PersistenceError(explain(value, path, snapshot, exc)) from exc

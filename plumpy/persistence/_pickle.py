@@ -92,6 +92,7 @@ class PicklePersister(Persister):
         if tag is not None:
             self._make_way(path, checkpoint)
         _write_in_one_piece(path, data)
+        self._delete_old(self._candidates(process.pid, tag)[1:], process.pid, tag)
 
     def load_checkpoint(self, pid: PID_TYPE, tag: str | None = None) -> Bundle:
         """Return a stored state by unpickling it.
@@ -119,14 +120,12 @@ class PicklePersister(Persister):
         return [checkpoint for _, checkpoint in self._listing_of(pid)]
 
     def delete_checkpoint(self, pid: PID_TYPE, tag: str | None = None) -> None:
-        first, *old = self._candidates(pid, tag)
-        for path in (first, *old):
-            if path == first and not old:
-                header = None  # the name says it all
-            elif (header := _read_header(path)) is None or not _is_same(header, pid, tag):
-                continue
+        path, *old_paths = self._candidates(pid, tag)
+        header = _read_header(path)
+        if header is None or _is_same(header, pid, tag):
             with contextlib.suppress(FileNotFoundError):
                 os.remove(path)
+        self._delete_old(old_paths, pid, tag)
 
     def delete_process_checkpoints(self, pid: PID_TYPE) -> None:
         for path, _ in list(self._listing_of(pid)):
@@ -159,6 +158,12 @@ class PicklePersister(Persister):
                     yield path, header
                 elif os.path.exists(path):
                     _LOGGER.warning("%s is no checkpoint or damaged: left out", path)
+
+    def _delete_old(self, old_paths: list[str], pid: PID_TYPE, tag: str | None) -> None:
+        for path in old_paths:
+            header = _read_header(path)
+            if header is not None and _is_same(header, pid, tag):
+                os.remove(path)
 
     def _make_way(self, path: str, checkpoint: PersistedCheckpoint) -> None:
         """Rename a file of 0.26.1 that has the name of another checkpoint (pid ``1.a``)."""

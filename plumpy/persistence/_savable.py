@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from ..base.utils import call_with_super_check, super_check
-from ..exceptions import PersistenceError
 from ..loaders import ObjectLoader, get_object_loader
 from ..utils import SAVED_STATE_TYPE
 from ._context import LoadSaveContext
-from ._copy import IMMUTABLE, snapshot
-from ._paths import explain, readable
+from ._copy import IMMUTABLE, copied
+from ._paths import readable
 
 META = "!!meta"
 META__CLASS_NAME = "class_name"
@@ -179,10 +178,7 @@ class Savable:
                 self._set_meta_type(out_state, member, META__TYPE__SAVABLE)
                 out_state[member] = value.save(save_context)
             else:
-                try:
-                    out_state[member] = snapshot(value)
-                except (TypeError, ValueError) as exc:
-                    raise PersistenceError(explain(value, readable(member), snapshot, exc)) from exc
+                out_state[member] = copied(value, readable(member))
 
     @classmethod
     def _ensure_persist_configured(cls) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import asyncio
-import copy
 import functools
 import inspect
 import logging
@@ -532,12 +531,12 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
     @protected
     def encode_input_args(self, inputs: Any) -> Any:
         """Turn inputs or outputs into what is saved of them."""
-        return copy.deepcopy(inputs)
+        return persistence.copied(inputs, "outputs" if inputs is self._lazy_outputs else "inputs")
 
     @protected
     def decode_input_args(self, encoded: Any) -> Any:
         """Undo :meth:`encode_input_args`."""
-        return copy.deepcopy(encoded)
+        return persistence.copied(encoded, "inputs")
 
     # --- the ways through the states
 

@@ -84,6 +84,8 @@ class Awaitables(dict[Any, "list[str]"], persistence.Savable):
     ) -> None:
         super().load_instance_state(saved_state, load_context)
         self._to_start = []
+        # That of the state that this is a part of refers to nothing but the process.
+        load_context = load_context.process._load_context.copyextend(loader=None)
         given = load_context.awaitables if "awaitables" in load_context else {}
         for entry in saved_state["entries"]:
             names = list(entry["names"])

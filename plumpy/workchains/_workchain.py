@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any, cast
 
 from .. import mixins, persistence, process_states, processes
+from ..events import get_or_create_event_loop
 from ..futures import CancelledError
 from ..process_spec import ProcessSpec
 from ..utils import PID_TYPE, SAVED_STATE_TYPE
@@ -201,7 +202,11 @@ class WorkChain(mixins.ContextMixin, processes.Process):
     def load_instance_state(
         self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
     ) -> None:
+        if "loop" not in load_context:
+            load_context = load_context.copyextend(loop=get_or_create_event_loop())
+        self._load_context: persistence.LoadSaveContext | None = load_context
         super().load_instance_state(saved_state, load_context)
+        self._load_context = None
         self._awaitables = Awaitables()
         self._stepper = None
         stepper_state = saved_state.get(self._STEPPER_STATE)

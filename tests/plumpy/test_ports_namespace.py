@@ -9,7 +9,7 @@ from plumpy.utils import AttributesFrozendict
 
 
 def namespace(_name="n", _options=None, **ports):
-    """Make a namespace; a dict stands for a namespace in it, anything else for options of a port."""
+    """Make a namespace of ports; a dictionary stands for the options of an input."""
     result = PortNamespace(_name, **(_options or {}))
     for name, port in ports.items():
         result[name] = port if isinstance(port, Port) else InputPort(name, **port)
