@@ -40,8 +40,9 @@ class History:
     :param subject: canonical project name, or ``Python``
     :param pythons: the interpreters; empty if the subject is Python
     :param ranges: every range of bad releases, oldest first
-    :param untried: releases that did not run
-    :param unclear: releases that ran and could not tell
+    :param untried: releases that did not run, neighbours as ``first to last``
+    :param unclear: releases that ran and could not tell, likewise
+    :param tried: how many releases ran
     :param places: how many releases there are
     """
 
@@ -50,6 +51,7 @@ class History:
     ranges: tuple[BadRange, ...]
     untried: tuple[str, ...]
     unclear: tuple[str, ...]
+    tried: int
     places: int
 
     @property
@@ -58,8 +60,8 @@ class History:
         if not self.untried:
             sure = f"all {self.places} releases ran"
         else:
-            tried = self.places - len(self.untried)
-            sure = f"{tried} of {self.places} releases ran, a hole could hide among the others"
+            sure = f"{self.tried} of {self.places} releases ran; a hole could hide in the others: "
+            sure += ", ".join(self.untried)
         if self.ranges:
             sure += f"; both sides of each boundary ran {CONFIRMATIONS} times"
         return sure
@@ -224,11 +226,22 @@ class _Search:
             subject=subject,
             pythons=(),
             ranges=tuple(bad_ranges(known)),
-            untried=tuple(name for name, one in zip(names, states, strict=True) if not one),
-            unclear=tuple(name for name, one in known if one == "unclear"),
+            untried=_spans(names, [not one for one in states]),
+            unclear=_spans(names, [one == "unclear" for one in states]),
+            tried=len(known),
             places=len(names),
         )
 
 
 def _age(cell: Cell) -> tuple[str, Version]:
     return cell.library or "", Version(cell.release or "0")
+
+
+def _spans(names: Sequence[str], chosen: Sequence[bool]) -> tuple[str, ...]:
+    """Name the chosen ones, neighbours as ``first to last``."""
+    spans = []
+    for is_chosen, group in itertools.groupby(zip(names, chosen, strict=True), lambda one: one[1]):
+        members = [name for name, _ in group]
+        if is_chosen:
+            spans.append(members[0] if len(members) == 1 else f"{members[0]} to {members[-1]}")
+    return tuple(spans)

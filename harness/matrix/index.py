@@ -68,8 +68,6 @@ class IndexConfig:
             told["UV_DEFAULT_INDEX"] = self.urls[0]
             if self.urls[1:]:
                 told["UV_INDEX"] = " ".join(self.urls[1:])
-        else:
-            told["UV_NO_INDEX"] = "1"
         return told
 
 

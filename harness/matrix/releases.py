@@ -374,24 +374,12 @@ def _installers(
     known: list[tuple[list[str], dict[str, str]]] = []
     uv = _find_uv()
     if uv:
-        known.append(
-            (
-                [
-                    uv,
-                    "pip",
-                    "install",
-                    "--quiet",
-                    "--color",
-                    "never",
-                    "--python",
-                    python.path,
-                    "--target",
-                    str(site),
-                    requirement,
-                ],
-                configuration().environment_for_uv(),
-            )
-        )
+        config = configuration()
+        options = ["--quiet", "--color", "never", *([] if config.urls else ["--no-index"])]
+        where = ["--python", python.path, "--target", str(site)]
+        # A linked file would be one with uv's own cache, and ours are made read-only.
+        environment = {**config.environment_for_uv(), "UV_LINK_MODE": "copy"}
+        known.append(([uv, "pip", "install", *options, *where, requirement], environment))
     pip = [
         "-m",
         "pip",

@@ -1,0 +1,110 @@
+"""What is kept survives other runs, cut lines and a killed writer."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.matrix.cache import ResultCache, cache_root, digest, protect, remove
+from harness.outcome import Observation, Outcome
+
+SEEN = Observation(Outcome.BUG, "AssertionError: no", "Traceback\nñ", "out", 0.25)
+
+
+def open_cache(path: Path, said: list[str] | None = None) -> ResultCache:
+    return ResultCache(path, (said if said is not None else []).append)
+
+
+def test_result_is_read_back_by_another_run(tmp_path: Path) -> None:
+    open_cache(tmp_path).add("script", "place", SEEN)
+    assert open_cache(tmp_path).get("script", "place") == [SEEN]
+    assert open_cache(tmp_path).get("script", "elsewhere") == []
+    assert open_cache(tmp_path).get("other", "place") == []
+
+
+def test_runs_of_one_cell_add_up(tmp_path: Path) -> None:
+    cache = open_cache(tmp_path)
+    other = Observation(Outcome.HEALTHY)
+    cache.add("script", "place", SEEN)
+    cache.add("script", "place", other)
+    assert cache.get("script", "place") == [SEEN, other]
+    assert open_cache(tmp_path).get("script", "place") == [SEEN, other]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-20],
+        lambda data: data.replace(b"bug", b"hug"),
+        lambda data: b"\xff\xfe nonsense\n" + data[30:],
+        lambda data: b"{}\n" + data.split(b" ", 1)[1],
+    ],
+    ids=["cut short", "changed", "binary", "without its checksum"],
+)
+def test_damaged_entry_is_ignored_with_a_message(tmp_path: Path, damage: object) -> None:
+    """The others stay, and what is added afterwards can be read."""
+    assert callable(damage)
+    open_cache(tmp_path).add("script", "place", SEEN)
+    (file,) = tmp_path.glob("*.jsonl")
+    file.write_bytes(damage(file.read_bytes()))
+    said: list[str] = []
+    cache = open_cache(tmp_path, said)
+    assert cache.get("script", "place") == []
+    assert len(said) == 1
+    assert "damaged entr" in said[0]
+    assert str(file) in said[0]
+    cache.add("script", "place", SEEN)
+    assert open_cache(tmp_path).get("script", "place") == [SEEN]
+
+
+def _add_many(path: Path, name: str) -> None:
+    cache = open_cache(path)
+    for number in range(50):
+        cache.add("script", f"{name}{number}", SEEN)
+
+
+def test_two_runs_sharing_a_cache_lose_nothing(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_add_many, args=(tmp_path, name)) for name in "ab"]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    said: list[str] = []
+    cache = open_cache(tmp_path, said)
+    places = [f"{name}{number}" for name in "ab" for number in range(50)]
+    assert [place for place in places if cache.get("script", place) != [SEEN]] == []
+    assert said == []
+
+
+def test_place_that_cannot_be_written_is_an_error_with_the_next_step(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(HarnessError, match="HARNESS_CACHE_DIR"):
+        open_cache(tmp_path / "file" / "below").add("script", "place", SEEN)
+
+
+def test_cache_directory_that_cannot_be_made_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HARNESS_CACHE_DIR", str(tmp_path / "file" / "below"))
+    with pytest.raises(HarnessError, match="name another one with HARNESS_CACHE_DIR"):
+        cache_root()
+
+
+def test_texts_cannot_be_mistaken_for_one_another() -> None:
+    assert digest("ab", "c") != digest("a", "bc") != digest("abc") != digest("abc", "")
+
+
+def test_protected_directory_can_be_removed(tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    (place / "below").mkdir(parents=True)
+    (place / "below" / "file").write_text("")
+    protect(place)
+    assert (place / "below" / "file").stat().st_mode & 0o222 == 0
+    remove(place)
+    assert not place.exists()
+    remove(place)

@@ -1,0 +1,168 @@
+"""Releases become directories: installed once, recognised by content, never written to."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.version import Version
+
+from harness.errors import HarnessError
+from harness.matrix import releases
+from harness.matrix.interpreters import discover, this_interpreter
+from harness.matrix.releases import NotForThisPython, fetch, obtain, released_versions
+
+
+def test_fetch_gives_a_directory_to_import_from(wheels: Any) -> None:
+    wheels.add("demo", "1.0", {"demo.py": "answer = 42\n"})
+    path = fetch("demo", "1.0")
+    code = f"import sys; sys.path.insert(0, {str(path)!r}); import demo; print(demo.answer)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "42"
+
+
+def test_release_is_installed_once(wheels: Any) -> None:
+    """The second time needs neither index nor installer."""
+    wheel = wheels.add("demo", "1.0", {"demo.py": "answer = 42\n"})
+    first = fetch("demo", "1.0")
+    wheel.unlink()
+    assert fetch("Demo", "1.0.0".removesuffix(".0")) == first
+
+
+def test_dependencies_are_installed_too(wheels: Any) -> None:
+    wheels.add("demo", "1.0", {"demo.py": ""}, requires=["helper>=2"])
+    wheels.add("helper", "1.0", {"helper.py": ""})
+    wheels.add("helper", "2.0", {"helper.py": "new = True\n"})
+    assert (fetch("demo", "1.0") / "helper.py").read_text() == "new = True\n"
+
+
+def test_dependency_for_one_python_only_is_resolved_for_each(wheels: Any) -> None:
+    """A release with dependencies is not shared between interpreters that differ."""
+    oldest = discover().interpreters[0]
+    if oldest.minor == this_interpreter().minor:
+        pytest.skip("needs two minor versions of Python")
+    wheels.add(
+        "demo", "1.0", {"demo.py": ""}, requires=[f"helper; python_version<='{oldest.minor}'"]
+    )
+    wheels.add("helper", "1.0", {"helper.py": ""})
+    assert not (fetch("demo", "1.0") / "helper.py").exists()
+    assert (fetch("demo", "1.0", oldest) / "helper.py").exists()
+
+
+def test_extra_is_no_dependency_and_the_directory_is_shared(wheels: Any) -> None:
+    wheels.add("demo", "1.0", {"demo.py": ""}, requires=["helper; extra == 'more'"])
+    paths = {fetch("demo", "1.0", one) for one in discover().interpreters}
+    assert len(paths) == 1
+
+
+def test_equal_bytes_are_recognised(wheels: Any) -> None:
+    """Metadata does not count, code does."""
+    for version, text in (("1.0", "a"), ("1.1", "a"), ("1.2", "b")):
+        wheels.add("demo", version, {"demo.py": f"{text} = 1\n"})
+    here = this_interpreter()
+    one, two, three = (obtain("demo", version, here) for version in ("1.0", "1.1", "1.2"))
+    assert one.digest == two.digest != three.digest
+
+
+def test_pre_releases_are_named_only_when_asked_for(wheels: Any) -> None:
+    for version in ("1.0", "1.1rc1", "1.1", "1.10", "1.9"):
+        wheels.add("demo", version, {"demo.py": ""})
+    assert list(map(str, released_versions("demo"))) == ["1.0", "1.1", "1.9", "1.10"]
+    assert Version("1.1rc1") in released_versions("demo", pre=True)
+    assert fetch("demo", "1.1rc1").is_dir()
+
+
+def test_unknown_release_is_refused_with_the_newest(wheels: Any) -> None:
+    wheels.add("demo", "1.0", {"demo.py": ""})
+    with pytest.raises(HarnessError, match=r"demo has no release 9\.9 .* newest are 1\.0"):
+        fetch("demo", "9.9")
+
+
+def test_word_that_is_no_release_is_refused(wheels: Any) -> None:
+    with pytest.raises(HarnessError, match=r"'latest' is not a release number of demo"):
+        fetch("demo", "latest")
+
+
+def test_unknown_project_is_refused(wheels: Any) -> None:
+    with pytest.raises(HarnessError, match="no project 'nowhere'"):
+        fetch("nowhere", "1.0")
+
+
+def test_release_for_another_python_is_told_apart(wheels: Any) -> None:
+    wheels.add("demo", "1.0", {"demo.py": ""}, requires_python=">=3.99")
+    with pytest.raises(NotForThisPython, match=r"demo.*1\.0.*Python.*>=3\.99"):
+        fetch("demo", "1.0")
+
+
+def test_release_is_read_only(wheels: Any) -> None:
+    """No mode bit lets anybody write to it, and the installer's own cache is left as it was."""
+    wheels.add("demo", "1.0", {"demo.py": "", "pack/__init__.py": ""})
+    path = fetch("demo", "1.0")
+    everything = [path, *path.rglob("*")]
+    assert [str(one) for one in everything if os.stat(one).st_mode & 0o222] == []
+    assert all(os.stat(one).st_nlink == 1 for one in everything if one.is_file())
+
+
+def test_release_that_was_changed_is_installed_again(wheels: Any, capsys: Any) -> None:
+    wheels.add("demo", "1.0", {"demo.py": "good = 1\n"})
+    path = fetch("demo", "1.0")
+    file = path / "demo.py"
+    file.chmod(0o644)
+    file.write_text("bad = 12345\n")
+    assert (fetch("demo", "1.0") / "demo.py").read_text() == "good = 1\n"
+    assert "was changed; installing it again" in capsys.readouterr().err
+
+
+def test_offline_the_cache_serves_and_says_so(
+    wheels: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    wheels.add("demo", "1.0", {"demo.py": ""})
+    fetch("demo", "1.0")
+    monkeypatch.setenv("PIP_NO_INDEX", "0")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple/")
+    assert list(map(str, released_versions("demo"))) == ["1.0"]
+    told = capsys.readouterr().err
+    assert "demo: the index was not asked (http://127.0.0.1:9/simple/demo/" in told
+    assert fetch("demo", "1.0").is_dir()
+
+
+def test_offline_a_missing_release_is_refused(
+    wheels: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheels.add("demo", "1.0", {"demo.py": ""})
+    with pytest.raises(HarnessError, match=r"demo 1\.0 .* not in the cache .* \(offline\)"):
+        obtain("demo", "1.0", this_interpreter(), offline=True)
+
+
+def test_neither_uv_nor_pip_is_said(wheels: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheels.add("demo", "1.0", {"demo.py": ""})
+    monkeypatch.setattr(releases, "_find_uv", lambda: None)
+    monkeypatch.setattr(releases, "_has_pip", lambda path: False)
+    with pytest.raises(HarnessError, match="neither uv nor pip"):
+        fetch("demo", "1.0")
+
+
+def test_pip_serves_where_uv_is_missing(wheels: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = this_interpreter()
+    if not releases._has_pip(here.path):
+        pytest.skip(f"{here.path} has no pip")
+    wheels.add("demo", "1.0", {"demo.py": ""}, requires=["helper"])
+    wheels.add("helper", "1.0", {"helper.py": ""})
+    monkeypatch.setattr(releases, "_find_uv", lambda: None)
+    assert (fetch("demo", "1.0") / "helper.py").exists()
+
+
+def test_broken_wheel_is_an_error_that_names_the_release(wheels: Any) -> None:
+    Path(wheels.path, "demo-1.0-py3-none-any.whl").write_bytes(b"no zip")
+    with pytest.raises(HarnessError, match=r"demo==1\.0 cannot be installed"):
+        fetch("demo", "1.0")
+
+
+def test_failed_installation_leaves_nothing_behind(wheels: Any, harness_cache: Path) -> None:
+    Path(wheels.path, "demo-1.0-py3-none-any.whl").write_bytes(b"no zip")
+    with pytest.raises(HarnessError):
+        fetch("demo", "1.0")
+    assert list((harness_cache / "releases" / "demo" / "1.0").iterdir()) == []
