@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import ctypes
-import inspect
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
@@ -34,19 +33,17 @@ def run_until_complete(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[_T]
     if running is loop and hasattr(loop, "_nest_patched"):
         # nest_asyncio has made this loop one that can be entered again.
         return _run_idle(loop, awaitable)
-    if inspect.iscoroutine(awaitable):
-        awaitable.close()
+    _portals.discard(awaitable)
     raise _portals.no_portal()
 
 
 def _run_idle(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[_T]) -> _T:
+    if loop.is_closed():
+        _portals.discard(awaitable)
+        raise RuntimeError("Event loop is closed")
     if asyncio.isfuture(awaitable):
         return loop.run_until_complete(awaitable)
-    try:
-        return loop.run_until_complete(_driven(awaitable))
-    finally:
-        if inspect.iscoroutine(awaitable):
-            awaitable.close()  # for a closed loop: it was never started
+    return loop.run_until_complete(_driven(awaitable))
 
 
 async def _driven(awaitable: Awaitable[_T]) -> _T:
@@ -73,7 +70,13 @@ async def open_portal() -> None:
         raise RuntimeError("only a coroutine that runs in a task can have a portal")
     coro = task.get_coro()
     assert coro is not None
-    _set_coroutine(task, coro, _portals.drive(coro))  # type: ignore[arg-type]
+    driver = _driven(coro)  # type: ignore[arg-type]
+    driver.__name__, driver.__qualname__ = coro.__name__, coro.__qualname__
+    try:
+        _set_coroutine(task, coro, driver)
+    except BaseException:
+        driver.close()
+        raise
     # The step that runs now was started without a portal; the next one has it.
     await asyncio.sleep(0)
 
@@ -97,7 +100,6 @@ def _set_coroutine(task: asyncio.Task[Any], old: Any, new: Any) -> None:
             if task.get_coro() is not new:
                 raise RuntimeError(f"the layout of {type(task)} is unknown")
             return
-    new.close()
     raise RuntimeError(
         f"a portal cannot be opened in a {type(task)}; "
         "use `await plumpy.run_with_portal(function, ...)`"

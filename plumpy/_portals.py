@@ -185,8 +185,7 @@ def sync_await(awaitable: Awaitable[_T]) -> _T:
     """Await something from synchronous code, in the task that the code runs in."""
     portal = getcurrent()
     if type(portal) is not Portal or portal.task is not current_task():
-        if inspect.iscoroutine(awaitable):
-            awaitable.close()
+        discard(awaitable)
         raise no_portal()
     portal.payload = steps_of(awaitable)
     portal.kind = _AWAITS
@@ -200,6 +199,12 @@ def sync_await(awaitable: Awaitable[_T]) -> _T:
         finally:
             del payload
     return payload  # type: ignore[no-any-return]
+
+
+def discard(awaitable: Any) -> None:
+    """Close a coroutine that will not be awaited after all."""
+    if inspect.iscoroutine(awaitable):
+        awaitable.close()
 
 
 def no_portal() -> RuntimeError:
