@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import importlib.metadata
 import inspect
 import json
@@ -153,7 +154,14 @@ class Report:
 
     def results_of(self, id: str) -> tuple[Result, ...]:
         """Return the results of one scenario, in the order of the report."""
-        return tuple(result for result in self.results if result.scenario == id)
+        return self._by_scenario.get(id, ())
+
+    @functools.cached_property
+    def _by_scenario(self) -> Mapping[str, tuple[Result, ...]]:
+        found: dict[str, list[Result]] = {}
+        for result in self.results:
+            found.setdefault(result.scenario, []).append(result)
+        return {id: tuple(results) for id, results in found.items()}
 
     def only(self, ids: Iterable[str]) -> Report:
         """Return the part of this report that is about some scenarios.

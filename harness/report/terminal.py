@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 from collections import Counter
 
+from rich.color import ColorSystem
 from rich.console import Console, RenderableType
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
@@ -100,27 +102,34 @@ def listed_present(info: ScenarioInfo) -> str:
     return " or ".join(one_line(text) for text in info.present) or "no release (a guard)"
 
 
-def grid_table(grid: Grid) -> Table:
-    """Draw one scenario as releases x interpreters, neighbouring rows that read the same as one."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left")
-    table.add_column("", no_wrap=True)
-    for python in grid.pythons:
-        table.add_column(python, justify="center")
-    for rows, words in grid.runs():
-        table.add_row(Text(row_label(rows)), *(Text(*MARKS[name]) for name in words))
-    return table
-
-
 def grid_lines(report: Report, *, width: int = 100, colour: bool = False) -> list[str]:
-    """Draw the grid of every scenario, each under its name, with the legend of what occurs."""
+    """Draw every scenario as releases x interpreters, each under its name, with the legend.
+
+    Neighbouring rows that read the same are one.
+
+    :param width: columns that the line with the title may take
+    """
     found: list[str] = []
     used: set[str] = set()
+    marks = {
+        name: Style.parse(style).render(mark, color_system=ColorSystem.STANDARD) if colour else mark
+        for name, (mark, style) in MARKS.items()
+    }
     for info in report.scenarios:
         grid = Grid.of(report, info.id)
-        found += [f"{info.id}  {one_line(info.title)}"]
-        found += [f"  {line}" for line in lines(grid_table(grid), width=width, colour=colour)]
-        used.update(name for _, words in grid.runs() for name in words if name)
-    legend = "  ".join(f"{mark} {name}" for name, (mark, _) in MARKS.items() if name in used)
+        found.append(f"{info.id}  {one_line(info.title, width - len(info.id) - 2)}")
+        rows = [(row_label(rows), words) for rows, words in grid.runs()]
+        used.update(name for _, words in rows for name in words)
+        first = max((len(label) for label, _ in rows), default=0)
+        found.append("  ".join([" " * (first + 2), *grid.pythons]).rstrip())
+        for label, words in rows:
+            # A mark with its colour is longer than what is seen of it, so it is padded by hand.
+            cells = (
+                f"{' ' * ((len(python) - 1) // 2)}{marks[name]}{' ' * (len(python) // 2)}"
+                for python, name in zip(grid.pythons, words, strict=True)
+            )
+            found.append("  ".join([f"  {label:{first}}", *cells]).rstrip())
+    legend = "  ".join(f"{mark} {name}" for name, (mark, _) in MARKS.items() if name in used - {""})
     return [*found, legend] if legend else found
 
 

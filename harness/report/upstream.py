@@ -70,7 +70,7 @@ def summary(info: ScenarioInfo, found: Grid) -> str:
     symptom = labelled(info.doc).get("Symptom", "")
     first = _SENTENCE_END.split(" ".join(symptom.split()))[0] or one_line(info.title)
     first = first if first[-1:] in ".!?" else f"{first}."
-    return f"{prose(first[:1].upper() + first[1:])} {prose(_where(found))}"
+    return f"{prose(_capital(first))} {prose(_where(found))}"
 
 
 def history(found: Grid) -> str:
@@ -111,7 +111,7 @@ def _issue(verified: Verified, shown: Shown, quoted: int, with_grid: bool) -> st
     told = labelled(info.doc)
     for label in ("Cause", "Fix", "Workaround"):
         if label in told:
-            blocks += [f"## {label}", prose(told[label])]
+            blocks += [f"## {label}", prose(_capital(told[label]))]
     blocks += [
         "## Environment",
         _environment(verified),
@@ -140,7 +140,7 @@ def _legend(found: Grid) -> str:
         Verdict.INCONCLUSIVE.value: "`inconclusive` did not show the same each time",
     }
     parts = [text for name, text in told.items() if name in words]
-    return f"{listed(parts)[:1].upper()}{listed(parts)[1:]}." if parts else ""
+    return f"{_capital(listed(parts))}." if parts else ""
 
 
 def _environment(verified: Verified) -> str:
@@ -178,6 +178,10 @@ def _how_to_run(info: ScenarioInfo, result: Result, name: str) -> list[str]:
     return [*blocks, table(["Exit status", "Meaning"], rows)]
 
 
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def _doubts(dropped: Sequence[str]) -> str:
     if not dropped:
         return ""
@@ -195,8 +199,8 @@ def _where(found: Grid) -> str:
             releases = f"{library} {listed([_releases(one) for one in ranges])}"
             columns_of.setdefault(releases, []).extend(columns)
     parts = []
-    for releases, columns in columns_of.items():
-        ordered = [python for python in found.pythons if python in columns]
+    for releases, shown in columns_of.items():
+        ordered = [python for python in found.pythons if python in shown]
         parts.append(f"{releases} on Python {_span(ordered, found.pythons)}")
     bad, _ = _alone(found)
     if bad:

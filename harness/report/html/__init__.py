@@ -36,7 +36,7 @@ def page(report: Report) -> str:
     )
     plain = html.escape("\n".join(grid_lines(report, width=400)))
     filled = {
-        "policy": html.escape(policy, quote=True),
+        "policy": policy,
         "style": style,
         "summary": html.escape(summary_line(report)),
         "created": html.escape(one_line(report.created)),
@@ -66,7 +66,7 @@ def _data(report: Report) -> dict[str, Any]:
             one_line(name): one_line(value, 1000) for name, value in report.environment.items()
         },
         "columns": list(labels.values()),
-        "places": [f"{library} {release}".strip() for library, release in places],
+        "places": places,
         "marks": {name: mark for name, (mark, _) in MARKS.items() if name},
         "bad": [outcome.value for outcome in Outcome if outcome.is_bug],
         "scenarios": [

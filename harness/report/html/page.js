@@ -12,7 +12,7 @@ const SHOWN = {
   unexpected: isUnexpected,
   unclear: (result) => text(result, VERDICT) === "inconclusive",
 };
-const MOST_OPEN = 6;
+const MOST_OPEN = 12;
 
 /* Everything that is shown goes through here: text stays text. */
 function make(tag, attributes = {}, ...children) {
@@ -23,18 +23,18 @@ function make(tag, attributes = {}, ...children) {
 }
 
 function placeName(place) {
-  return data.places[place] || "Python alone";
+  return data.places[place].join(" ").trim();
 }
 
 function resultName(result) {
-  const place = data.places[result[PLACE]];
+  const place = placeName(result[PLACE]);
   return `${data.scenarios[result[SCENARIO]].id} with ${place ? place + ", " : ""}Python ` +
     data.columns[result[COLUMN]];
 }
 
 function address(result) {
   return [data.scenarios[result[SCENARIO]].id, data.columns[result[COLUMN]],
-    data.places[result[PLACE]]].map(encodeURIComponent).join("/");
+    ...data.places[result[PLACE]]].map(encodeURIComponent).join("/");
 }
 
 /* What passes the filters, as scenario number -> results. */
@@ -107,11 +107,13 @@ function strip(results) {
     const told = places.get(place).filter((r) => isBad(r) || text(r, WORD) === "healthy");
     const bad = told.filter(isBad).length;
     const kind = !told.length ? "no" : !bad ? "all-good" : bad === told.length ? "all-bad" : "some-bad";
-    const name = data.places[place].split(" ")[0];
+    const name = data.places[place][0];
     const next = library !== null && name !== library ? " next" : "";
     library = name;
-    marks.push(make("i", { class: kind + next,
-      title: `${placeName(place)}: ${told.length ? `bad in ${bad} of ${told.length}` : "no evidence"}` }));
+    const mark = make("i", { class: kind + next,
+      title: `${placeName(place) || "Python alone"}: ${told.length ? `bad in ${bad} of ${told.length}` : "no evidence"}` });
+    if (kind === "some-bad") mark.style.setProperty("--part", `${Math.max(15, 100 * bad / told.length)}%`);
+    marks.push(mark);
   }
   return make("span", { class: "strip", role: "img", "aria-label": "history, oldest release first" },
     ...marks);
@@ -121,8 +123,13 @@ function heatMap(number, results) {
   const places = [...new Set(results.map((r) => r[PLACE]))].sort((a, b) => a - b);
   const columns = [...new Set(results.map((r) => r[COLUMN]))].sort((a, b) => a - b);
   const at = new Map(results.map((r) => [`${r[COLUMN]}/${r[PLACE]}`, r]));
-  const head = make("tr", {}, make("th", {}, "Python"), ...places.map((place) =>
-    make("th", { scope: "col" }, make("span", {}, placeName(place)))));
+  const libraries = make("tr", {}, make("th"));
+  for (const library of new Set(places.map((place) => data.places[place][0]))) {
+    const span = places.filter((place) => data.places[place][0] === library).length;
+    libraries.append(make("th", { scope: "colgroup", colspan: span }, library));
+  }
+  const releases = make("tr", {}, make("th", {}, "Python"), ...places.map((place) =>
+    make("th", { scope: "col" }, make("span", {}, data.places[place][1] || "alone"))));
   const rows = columns.map((column) => make("tr", {},
     make("th", { scope: "row" }, data.columns[column]),
     ...places.map((place) => {
@@ -130,7 +137,7 @@ function heatMap(number, results) {
       return make("td", {}, ...(result ? [cell(result)] : []));
     })));
   const table = make("table", { "aria-label": `${data.scenarios[number].id}: Python by release` },
-    make("thead", {}, head), make("tbody", {}, ...rows));
+    make("thead", {}, libraries, releases), make("tbody", {}, ...rows));
   const first = table.querySelector("button");
   if (first) first.tabIndex = 0;
   table.addEventListener("keydown", walk);
@@ -224,12 +231,12 @@ function legend() {
   const parts = Object.entries(data.marks).filter(([word]) => words.has(word)).map(([word, mark]) =>
     make("span", {}, make("i", { class: `w-${word}`, "aria-hidden": "true" }, mark), word));
   if (data.results.some(isUnexpected)) {
-    parts.push(make("span", {}, make("i", { class: "unexpected", "aria-hidden": "true" }), "unexpected"));
+    parts.push(make("span", {}, make("i", { class: "unexpected", "aria-hidden": "true" }, "\u00a0"), "unexpected"));
   }
   byId("legend").replaceChildren(...parts);
 }
 
-options(byId("release"), data.places.map((name, index) => placeName(index)));
+options(byId("release"), data.places.map((_, index) => placeName(index) || "Python alone"));
 options(byId("python"), data.columns);
 byId("filters").addEventListener("input", draw);
 byId("filters").addEventListener("submit", (event) => event.preventDefault());
