@@ -10,8 +10,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -132,18 +133,26 @@ def _run(
                     f"The interpreter {interpreter!r} does not start ({error.strerror}). "
                     "Give --python one that does."
                 ) from None
-            ended = False
+            given_up = ""
             try:
-                ended = _follow(process, _lines(stream), run, limit, progress, interpreter)
+                with _terminated_like_interrupted():
+                    if not _follow(process, _lines(stream), run, limit, progress, interpreter):
+                        given_up = f"nothing happened for {limit:g} s; the run was stopped"
             except KeyboardInterrupt:
-                run.problems.append((run.current or ".", "interrupted"))
-                run.interrupted = True
+                given_up = "interrupted"
             finally:
                 _stop(process)
-            if ended:
+            if not given_up:
                 log.seek(0)
                 _judge_exit(run, process.returncode, log.read(), interpreter)
-    return run
+                return run
+            # From the start: the interrupt may have come between reading and counting.
+            run = Run(root, interrupted=given_up == "interrupted")
+            stream.seek(0)
+            for line in _lines(stream)():
+                run.take(json.loads(line))
+            run.problems.append((run.current or "before the first test", given_up))
+            return run
 
 
 def _lines(stream: IO[str]) -> Callable[[], Iterable[str]]:
@@ -183,12 +192,23 @@ def _follow(
         if ended:
             return True
         if time.monotonic() - last > (limit if run.collected is not None else max(limit, _START)):
-            where = run.current or "before the first test"
-            run.problems.append((where, f"nothing happened for {limit:g} s; the run was stopped"))
             return False
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_POLL)
             ended = True
+
+
+@contextlib.contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Let SIGTERM unwind: pytest has a process group of its own and would stay behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

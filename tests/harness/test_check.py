@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -597,6 +598,22 @@ class TestRun:
         [(where, reason)] = run.problems
         assert where == "test_it.py::test_it"
         assert reason.startswith("nothing happened for 3 s")
+
+    def test_ended_together_with_its_pytest(self, tree: Path) -> None:
+        pid, wait = tree / "pid", "threading.Event().wait()"
+        os.mkfifo(pid)
+        body = f"import os, threading\ndef test_a(): inner()\ndef test_b():\n open({str(pid)!r}, "
+        path = write(tree, body + f"'w').write(str(os.getpid()))\n {wait}\n")
+        command = [sys.executable, "-m", "harness", "check", str(path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            inside = int(pid.read_text())
+            process.terminate()
+            out, _ = process.communicate(timeout=60)
+        assert process.returncode == 2
+        assert "test_it.py::test_a" in out
+        assert "not checked: test_it.py::test_b\n    interrupted" in out
+        with pytest.raises(ProcessLookupError):
+            os.kill(inside, 0)
 
     def test_tests_of_a_test_are_its_own_business(self, tree: Path) -> None:
         (tree / "conftest.py").write_text('pytest_plugins = "pytester"\n')
