@@ -19,7 +19,7 @@ from harness.report.merge import merge
 from harness.report.model import Report, write_text
 from harness.report.terminal import grid_lines, summary_line
 from harness.report.upstream import issue
-from harness.report.verify import verify
+from harness.report.verify import Verifier
 
 HELP = "write, merge or compare reports"
 EXIT_AS_EXPECTED, EXIT_UNEXPECTED = 0, 1
@@ -117,7 +117,8 @@ def _printed(report: Report, format: str) -> str:
         lines = [*grid_lines(report, width=200, colour=colour), summary_line(report)]
         return "\n".join(lines) + "\n"
     if format == _MARKDOWN and len(report.scenarios) == 1 and any(map(is_bad, report.results)):
-        return _issue(report, report.scenarios[0].id)
+        with Verifier() as verifier:
+            return _issue(verifier, report, report.scenarios[0].id)
     return _FILES[format][1](report)
 
 
@@ -128,18 +129,19 @@ def _write(report: Report, formats: Sequence[str], folder: Path) -> None:
             continue
         name, writer = _FILES[format]
         _put(folder / name, writer(report))
-    if _MARKDOWN not in formats:
+    buggy = [i.id for i in report.scenarios if any(map(is_bad, report.results_of(i.id)))]
+    if _MARKDOWN not in formats or not buggy:
         return
-    for info in report.scenarios:
-        if any(is_bad(result) for result in report.results_of(info.id)):
+    with Verifier() as verifier:
+        for id in buggy:
             try:
-                _put(folder / "issues" / f"{info.id}.md", _issue(report, info.id))
+                _put(folder / "issues" / f"{id}.md", _issue(verifier, report, id))
             except HarnessError as error:
-                print(f"no issue for {info.id}: {error}", file=sys.stderr)
+                print(f"no issue for {id}: {error}", file=sys.stderr)
 
 
-def _issue(report: Report, id: str) -> str:
-    verified = verify(report, id)
+def _issue(verifier: Verifier, report: Report, id: str) -> str:
+    verified = verifier.verify(report, id)
     for line in verified.dropped:
         print(f"{id}: not claimed: {line}", file=sys.stderr)
     return issue(verified)

@@ -142,7 +142,7 @@ def link(info: ScenarioInfo, text: str = "source") -> str:
 
 
 def _paragraph(text: str) -> str:
-    if all(line.startswith("    ") for line in text.split("\n")):
+    if all(line.startswith("    ") for line in text.split("\n") if line):
         return text
     parts: list[str] = []
     end = 0

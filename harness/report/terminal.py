@@ -76,11 +76,11 @@ def failure_text(info: ScenarioInfo, result: Result) -> str:
     observation = result.observation
     known = listed_present(info)
     expected = {
-        Verdict.REPRODUCED: f"as known: the bug is present in {known}",
-        Verdict.HEALTHY: "as known: healthy here",
-        Verdict.REGRESSION: f"expected healthy: the bug is known in {known}",
-        Verdict.NOT_REPRODUCED: f"expected the bug: it is known in {known}",
-        Verdict.INCONCLUSIVE: "no evidence either way",
+        Verdict.REPRODUCED: f"the bug, which is known in {known}",
+        Verdict.HEALTHY: "healthy",
+        Verdict.REGRESSION: f"healthy; the bug is known in {known}",
+        Verdict.NOT_REPRODUCED: f"the bug, which is known in {known}",
+        Verdict.INCONCLUSIVE: f"evidence either way; the bug is known in {known}",
     }[result.verdict]
     parts = [
         f"{info.id} {result.verdict} with {result.where}: {seen(result)}",

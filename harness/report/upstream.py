@@ -30,6 +30,8 @@ _REFERENCE = re.compile(r"\s*\([A-Z]\d\d[a-z]*\)")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'`(])")
 #: How much of what the script printed is quoted, the most first; the report takes what fits.
 _QUOTED = (6_000, 2_000, 500)
+#: How many ranges of bad releases are told of one by one.
+_MOST_RANGES = 12
 
 
 def issue(verified: Verified, *, limit: int = GITHUB_LIMIT) -> str:
@@ -78,7 +80,8 @@ def history(found: Grid) -> str:
     lines = []
     for library, columns, ranges in found.history():
         on = f"{library} on Python {_span(columns, found.pythons)}"
-        lines.append(f"- {on}: {'; '.join(map(_story, ranges)) or 'not seen'}.")
+        told = _first([_story(one) for one in ranges])
+        lines.append(f"- {on}: {'; '.join(told) or 'not seen'}.")
     bad, good = _alone(found)
     if bad or good:
         told = [f"bad on {_span(bad, found.pythons)}"] if bad else []
@@ -178,6 +181,12 @@ def _how_to_run(info: ScenarioInfo, result: Result, name: str) -> list[str]:
     return [*blocks, table(["Exit status", "Meaning"], rows)]
 
 
+def _first(texts: Sequence[str]) -> list[str]:
+    """Return the first few texts, and how many more there are: a reader stops counting."""
+    more = len(texts) - _MOST_RANGES
+    return [*texts[:_MOST_RANGES], *([f"{counted(more, 'more range')}"] if more > 0 else [])]
+
+
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
@@ -196,7 +205,7 @@ def _where(found: Grid) -> str:
     columns_of: dict[str, list[str]] = {}
     for library, columns, ranges in found.history():
         if ranges:
-            releases = f"{library} {listed([_releases(one) for one in ranges])}"
+            releases = f"{library} {listed(_first([_releases(one) for one in ranges]))}"
             columns_of.setdefault(releases, []).extend(columns)
     parts = []
     for releases, shown in columns_of.items():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from harness.export import FIXTURE_VARIABLE, export
 from harness.matrix import interpreters
 from harness.matrix.cache import Say, say_on_stderr
 from harness.matrix.cells import Cell
-from harness.matrix.engine import Engine, Progress, no_progress
+from harness.matrix.engine import Engine
 from harness.matrix.interpreters import Interpreter
 from harness.matrix.releases import fetch
 from harness.outcome import Observation, Outcome, Verdict
@@ -64,47 +64,69 @@ class Verified:
     dropped: tuple[str, ...] = field(default=())
 
 
-def verify(
-    report: Report, id: str, *, say: Say = say_on_stderr, progress: Progress = no_progress
-) -> Verified:
-    """Run one scenario again in every cell that the report claims anything about.
+class Verifier:
+    """Runs claims again; use it as a context manager, the interpreters that it starts end with it.
 
     :param say: told what is not an error
-    :param progress: called as cells get done
-    :raises HarnessError: if the scenario is not here, or is not the function the report is about
     """
-    info, record = report.scenario(id), _record(report.scenario(id))
-    claims = [result for result in report.results_of(id) if is_bad(result) or is_good(result)]
-    cells, missing = _cells(record, claims)
-    grid = Engine(fresh=True, say=say).run([cell for cell, _ in cells], progress)
-    again = {_place(result): result for result in grid.results}
-    kept: dict[tuple[str, ...], Result] = {}
-    dropped: list[str] = []
-    for claim, why in missing:
-        kept[claim.cell] = _doubted(claim, f"not run again: {why}")
-        dropped.append(f"{claim.where}: {why}")
-    for cell, claim in cells:
-        now = again.get((*_interpreter_of(cell.interpreter), cell.library, cell.release))
-        if now is not None and word(now) == word(claim):
-            kept[claim.cell] = replace(now, build=claim.build, command=claim.command)
-        else:
-            seen = "could not run" if now is None else word(now)
-            kept[claim.cell] = _doubted(claim, f"did not repeat: {seen} when it was run again")
-            dropped.append(f"{claim.where}: was {word(claim)}, then {seen}")
-    results = tuple(kept.get(result.cell, result) for result in report.results_of(id))
-    checked = Report(report.environment, (info,), results, report.created)
-    example = _example(checked)
-    script = export(record, example.release if example is not None else None)
-    shown = None
-    if example is not None:
-        found = next(cell for cell, claim in cells if claim.cell == example.cell)
-        shown = run_by_hand(record, script, found.interpreter, example)
-        if shown.status == 0:
-            raise HarnessError(
-                f"{id} with {example.where}: shows the bug in a fork and not when its script is "
-                f"run by hand ({shown.command}); nothing is claimed"
-            )
-    return Verified(checked, info, script, shown, tuple(dropped))
+
+    def __init__(self, *, say: Say = say_on_stderr) -> None:
+        self._engine = Engine(fresh=True, say=say)
+
+    def __enter__(self) -> Verifier:
+        self._engine.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._engine.__exit__(*error)
+
+    @functools.cached_property
+    def _interpreters(self) -> dict[tuple[str, str], Interpreter]:
+        found = interpreters.discover([sys.executable]).interpreters
+        return {_interpreter_of(one): one for one in found}
+
+    def verify(self, report: Report, id: str) -> Verified:
+        """Run one scenario again in every cell that the report claims anything about.
+
+        :raises HarnessError: if the scenario is not here, is not the function the report is about,
+            or shows its bug only in the matrix and not when its script is run by hand
+        """
+        info, record = report.scenario(id), _record(report.scenario(id))
+        kept: dict[tuple[str, ...], Result] = {}
+        dropped: list[str] = []
+        cells: dict[Cell, Result] = {}
+        for claim in report.results_of(id):
+            if not (is_bad(claim) or is_good(claim)):
+                continue
+            interpreter = self._interpreters.get(_build_of(claim))
+            if interpreter is None:
+                why = f"{claim.build} is not on this machine"
+                kept[claim.cell] = _doubted(claim, f"not run again: {why}")
+                dropped.append(f"{claim.where}: {why}")
+            else:
+                library = claim.library if claim.release is not None else None
+                cells[Cell(record, interpreter, library, claim.release)] = claim
+        again = self._engine.run(list(cells))
+        for claim, now in zip(cells.values(), again.results, strict=True):
+            if word(now) == word(claim):
+                kept[claim.cell] = replace(now, build=claim.build, command=claim.command)
+            else:
+                why = f"did not repeat: {word(now)} when it was run again"
+                kept[claim.cell] = _doubted(claim, why)
+                dropped.append(f"{claim.where}: was {word(claim)}, then {word(now)}")
+        results = tuple(kept.get(result.cell, result) for result in report.results_of(id))
+        checked = Report(report.environment, (info,), results, report.created)
+        example = _example(checked)
+        script = export(record, None if example is None else example.release)
+        shown = None
+        if example is not None:
+            shown = run_by_hand(record, script, self._interpreters[_build_of(example)], example)
+            if shown.status == 0:
+                raise HarnessError(
+                    f"{id} with {example.where}: shows the bug in a fork and not when its script "
+                    f"is run by hand ({shown.command}); nothing is claimed"
+                )
+        return Verified(checked, info, script, shown, tuple(dropped))
 
 
 def run_by_hand(record: Scenario, script: str, interpreter: Interpreter, result: Result) -> Shown:
@@ -116,7 +138,9 @@ def run_by_hand(record: Scenario, script: str, interpreter: Interpreter, result:
         file = Path(folder) / f"{record.id}.py"
         file.write_text(script, encoding="utf-8")
         environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
-        environment |= {"PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8"}
+        environment["PYTHONIOENCODING"] = "utf-8"
+        if paths:
+            environment["PYTHONPATH"] = os.pathsep.join(paths)
         try:
             done = subprocess.run(
                 [interpreter.path, file.name],
@@ -152,32 +176,13 @@ def _record(info: ScenarioInfo) -> Scenario:
     return record
 
 
-def _cells(
-    record: Scenario, claims: Sequence[Result]
-) -> tuple[list[tuple[Cell, Result]], list[tuple[Result, str]]]:
-    """Part the claims that can be run again here from the others, each with the reason."""
-    known: Mapping[tuple[str, str], Interpreter] = {
-        _interpreter_of(one): one for one in interpreters.discover([sys.executable]).interpreters
-    }
-    cells: list[tuple[Cell, Result]] = []
-    missing: list[tuple[Result, str]] = []
-    for claim in claims:
-        interpreter = known.get((claim.python, claim.build.partition(" (")[0]))
-        if interpreter is None:
-            missing.append((claim, f"{claim.build} is not on this machine"))
-        else:
-            release = claim.release if claim.library is not None else None
-            library = claim.library if release is not None else None
-            cells.append((Cell(record, interpreter, library, release), claim))
-    return cells, missing
-
-
 def _interpreter_of(interpreter: Interpreter) -> tuple[str, str]:
     return (interpreter.version, f"CPython {interpreter.version} {interpreter.platform}")
 
 
-def _place(result: Result) -> tuple[str, str, str | None, str | None]:
-    return (result.python, result.build.partition(" (")[0], result.library, result.release)
+def _build_of(result: Result) -> tuple[str, str]:
+    # Where two builds of one version are told apart, what follows in brackets does it.
+    return (result.python, result.build.partition(" (")[0])
 
 
 def _doubted(claim: Result, why: str) -> Result:

@@ -1,0 +1,132 @@
+"""The issue that an upstream maintainer is asked to read."""
+
+import re
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.report.grid import Grid
+from harness.report.markdown import GITHUB_LIMIT
+from harness.report.model import Report
+from harness.report.upstream import history, issue, labelled, summary
+from harness.report.verify import Shown, Verified
+
+from .report_samples import info, report
+
+SCRIPT = '"""S."""\n\n\nasync def test_it():\n    assert 1\n'
+ROWS = {"1.2": "ok ok", "1.3": "bug bug", "1.4": "ok ok"}
+
+
+def verified(found: Report, text: str = "Traceback\nbug: lost\n", **changes) -> Verified:
+    shown = Shown(found.results[3], "python N05.py", text, 1)
+    plain = {"report": found, "info": found.scenarios[0], "script": SCRIPT, "shown": shown}
+    return Verified(**{**plain, **changes})
+
+
+def sample(**changes) -> Report:
+    return report(ROWS, "3.8.18", "3.12.1", **changes)
+
+
+def test_issue_has_every_part_in_order():
+    text = issue(verified(sample()))
+    headings = re.findall(r"^(?:# The|## ).*", text, re.MULTILINE)
+    assert headings == [
+        "# The current loop is changed",
+        "## Script (`N05.py`)",
+        "## Seen",
+        "## Expected",
+        "## Where",
+        "## Cause",
+        "## Fix",
+        "## Environment",
+        "## How to run",
+    ]
+    assert f"```python\n{SCRIPT}```" in text
+    assert "```text\nTraceback\nbug: lost\n```" in text
+    assert "as it does with nest-asyncio 1.4, Python 3.12.1" in text
+    assert "| nest-asyncio 1.3 | **bug** | **bug** |" in text
+    assert "CPython 3.8.18 x86_64-linux-gnu, CPython 3.12.1 x86_64-linux-gnu" in text
+    assert "pip install nest-asyncio==1.3" in text
+
+
+def test_issue_begins_with_two_sentences():
+    found = sample()
+    text = summary(found.scenarios[0], Grid.of(found, "N05"))
+    assert text == (
+        "Get_event_loop() lies. It happens with nest-asyncio 1.3 on Python 3.8.18 and 3.12.1."
+    )
+
+
+def test_scenario_without_docstring_is_told_by_its_title():
+    found = sample(doc="")
+    assert summary(found.scenarios[0], Grid.of(found, "N05")).startswith(
+        "The current loop is changed. It happens"
+    )
+
+
+def test_interpreters_that_differ_only_in_what_is_unclear_are_told_together():
+    found = report(
+        {"1.2": "ok ok", "1.3": "bug bug", "1.4": "n/a bug", "1.5": "bug bug"}, "3.8", "3.9"
+    )
+    assert summary(found.scenarios[0], Grid.of(found, "N05")).endswith(
+        "It happens with nest-asyncio 1.3 to 1.5 on Python 3.8 and 3.9."
+    )
+
+
+def test_history_tells_first_bad_last_bad_and_first_good():
+    assert history(Grid.of(sample(), "N05")) == (
+        "- nest-asyncio on Python 3.8.18 and 3.12.1: "
+        "first bad 1.3 (good 1.2), last bad 1.3, first good 1.4."
+    )
+    alone = report({None: "bug ok"}, "3.8.18", "3.12.1")
+    assert history(Grid.of(alone, "N05")) == "- Python alone: bad on 3.8.18, good on 3.12.1."
+
+
+def test_labels_part_a_docstring():
+    doc = "Symptom: it hangs (N03).\n\nCause: a lock,\nheld.\nFix: 1.4.0. Workaround: none."
+    assert labelled(doc) == {
+        "Symptom": "it hangs.",
+        "Cause": "a lock,\nheld.",
+        "Fix": "1.4.0.",
+        "Workaround": "none.",
+    }
+    assert labelled("It just hangs.") == {"Symptom": "It just hangs."}
+
+
+def test_claims_that_were_dropped_are_owned_up_to():
+    text = issue(verified(sample(), dropped=("Python 3.9: was bug, then healthy",)))
+    assert "1 result of an earlier run could not be repeated" in text
+    assert "Python 3.9: was bug, then healthy" in text
+
+
+def test_issue_stays_under_the_limit_of_the_tracker():
+    rows = {f"1.{minor}": ("ok bug", "bug ok")[minor % 2] for minor in range(1000)}
+    found = report(rows, "3.8.18", "3.12.1")
+    text = issue(verified(found, text="x" * 100_000 + "\nbug: the end\n"))
+    assert len(text) <= GITHUB_LIMIT
+    assert "bug: the end" in text
+    assert SCRIPT in text
+
+
+def test_script_that_is_too_long_is_to_be_attached():
+    with pytest.raises(HarnessError, match="attach the file"):
+        issue(verified(sample(), script="x = 1\n" * 20_000))
+
+
+def test_what_a_script_printed_cannot_leave_its_block():
+    text = issue(
+        verified(sample(title="It | breaks @all #1"), text="```\n# Not a heading\n\x1b[2J")
+    )
+    assert "````text\n```\n# Not a heading\n\\x1b[2J\n````" in text
+    assert text.startswith("# It \\| breaks `@all` #<!-- -->1\n")
+
+
+def test_python_bug_needs_no_release():
+    found = report({None: "bug bug"}, "3.8.18", "3.12.1", library=None)
+    one = Verified(
+        found, info(library=None), SCRIPT, Shown(found.results[1], "python N05.py", "bug: x\n", 1)
+    )
+    text = issue(one)
+    assert "It happens with Python 3.8.18 and 3.12.1." in text
+    assert "pip install" not in text
+    assert "git bisect start" not in text
