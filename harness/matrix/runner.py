@@ -31,6 +31,7 @@ MOST_AT_ONCE = 64
 #: Seconds beyond a run's limit after which its resident no longer seems to live.
 _RESIDENT_GRACE = 15.0
 _START_LIMIT = 30.0
+_STOP_LIMIT = 5.0
 _RESIDENT = Path(__file__).with_name("resident")
 #: Its directory comes last on the path: the modules beside it are no part of a run.
 _START = (
@@ -289,7 +290,7 @@ class _Resident:
             if pipe is not None:
                 pipe.close()
         try:
-            self._process.wait(5)
+            self._process.wait(_STOP_LIMIT)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -7,7 +7,9 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,9 +68,7 @@ def harness_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def wheels(
-    tmp_path: Path, harness_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> WheelDirectory:
+def wheels(tmp_path: Path, harness_cache: Path, monkeypatch: pytest.MonkeyPatch) -> WheelDirectory:
     """An empty directory of wheels, which is the whole package index."""
     for name in list(os.environ):
         if name.startswith(("UV_", "PIP_")):
@@ -80,3 +80,42 @@ def wheels(
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv-cache"))
     monkeypatch.setenv("UV_NO_CONFIG", "1")
     return found
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A library whose releases have a history, and a scenario about it."""
+
+    wheels: WheelDirectory
+    directory: Path
+
+    def release(self, version: str, body: str = "pass", **more: Any) -> None:
+        """Publish a release in which the scenario does ``body``."""
+        text = f"import asyncio, os, sys, time\n\ndef check():\n    {body}\n"
+        self.wheels.add("demo", version, {"demo.py": text}, **more)
+
+    def history(self, **bodies: str) -> None:
+        """Publish ``v1_2="raise ..."`` as 1.2, and so on."""
+        for name, body in bodies.items():
+            self.release(name[1:].replace("_", "."), body)
+
+    def scenario(
+        self, *present: str, id: str = "D1", python: str = ">=3.6", body: str = ""
+    ) -> Path:
+        """Write a file with a scenario that calls ``demo.check()``, or does ``body``."""
+        file = self.directory / f"test_{id.lower()}.py"
+        file.write_text(
+            "from harness.scenario import scenario\n\n\n"
+            f"@scenario(id={id!r}, title='a demo', source='https://example.org/1',\n"
+            f"          present={tuple(present)!r}, library='demo', python={python!r}, limit=5)\n"
+            "async def test_demo():\n"
+            f"    {body or 'import demo; demo.check()'}\n"
+        )
+        return file
+
+
+@pytest.fixture
+def demo(wheels: WheelDirectory, tmp_path: Path) -> Demo:
+    directory = tmp_path / "given"
+    directory.mkdir()
+    return Demo(wheels, directory)

@@ -12,6 +12,10 @@ from packaging.markers import Marker
 from harness.matrix import interpreters
 from harness.matrix.interpreters import Rejected, ask, discover, select, this_interpreter
 
+PYPY = """#!/bin/sh
+echo '{"version": "3.9.1", "version_info": [3, 9, 1], "implementation": "PyPy"}'
+"""
+
 
 @pytest.fixture
 def only_path(tmp_path: Path, harness_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -85,11 +89,7 @@ def test_shims_of_pyenv_are_left_out(only_path: Path, monkeypatch: pytest.Monkey
             '#!/bin/sh\necho \'{"version": "2.7", "version_info": [2, 7, 18]}\'\n',
             "Python 2.7 is older than 3.6",
         ),
-        (
-            '#!/bin/sh\necho \'{"version": "3.9.1", "version_info": [3, 9, 1],'
-            ' "implementation": "PyPy"}\'\n',
-            "PyPy is not CPython",
-        ),
+        (PYPY, "PyPy is not CPython"),
     ],
     ids=["fails", "something else", "no program", "too old", "not CPython"],
 )

@@ -129,9 +129,7 @@ def test_offline_the_cache_serves_and_says_so(
     assert fetch("demo", "1.0").is_dir()
 
 
-def test_offline_a_missing_release_is_refused(
-    wheels: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_offline_a_missing_release_is_refused(wheels: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     wheels.add("demo", "1.0", {"demo.py": ""})
     with pytest.raises(HarnessError, match=r"demo 1\.0 .* not in the cache .* \(offline\)"):
         obtain("demo", "1.0", this_interpreter(), offline=True)

@@ -48,7 +48,9 @@ def run_script(runner: Runner, interpreter: Interpreter) -> RunScript:
     def run(body: str, limit: float = LIMIT) -> Ran:
         script = AMBLE + textwrap.dedent(body) + HEALTHY
         ran: list[Ran] = []
-        runner.run([Run("script", script, interpreter, limit=limit)], lambda _, one: ran.append(one))
+        runner.run(
+            [Run("script", script, interpreter, limit=limit)], lambda _, one: ran.append(one)
+        )
         return ran[0]
 
     return run

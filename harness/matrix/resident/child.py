@@ -118,7 +118,7 @@ def trace_lines(order: Dict[str, Any]) -> None:
 
     def begin(frame: types.FrameType, event: str, _: Any) -> Any:
         if frame.f_code.co_filename.startswith(roots):
-            seen.setdefault(frame.f_code.co_filename, set()).add(frame.f_lineno)
+            seen.setdefault(frame.f_code.co_filename, set())
             return local
         return None
 

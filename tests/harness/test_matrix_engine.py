@@ -1,0 +1,206 @@
+"""Cells are exported, installed, run once and judged; what is known is not run again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.matrix.cells import ReleaseChoice, plan
+from harness.matrix.engine import Engine, Grid
+from harness.matrix.interpreters import Interpreter, this_interpreter
+from harness.outcome import Outcome, Verdict
+from harness.selection import select
+
+BAD = "raise AssertionError('it is bad')"
+
+
+def run(
+    file: Path,
+    *,
+    releases: Sequence[str] = (),
+    interpreters: Sequence[Interpreter] | None = None,
+    repeat: int = 1,
+    **options: Any,
+) -> Grid:
+    cells, problems = plan(
+        select([str(file)]), interpreters or [this_interpreter()], ReleaseChoice.parse(releases)
+    )
+    with Engine(jobs=2, say=lambda line: None, **options) as engine:
+        grid = engine.run(cells, repeat=repeat)
+    grid.problems[:0] = problems
+    return grid
+
+
+def outcomes(grid: Grid) -> dict[str, str]:
+    return {str(one.release): one.observation.outcome.value for one in grid.results}
+
+
+def verdicts(grid: Grid) -> dict[str, str]:
+    return {str(one.release): one.verdict.value for one in grid.results}
+
+
+def test_every_kind_of_outcome_is_told_apart(demo: Any) -> None:
+    demo.history(
+        v1_0="pass",
+        v1_1=BAD,
+        v1_2="import threading; one = threading.Lock(); one.acquire(); one.acquire()",
+        v1_3="os.abort()",
+        v1_4="import unittest; raise unittest.SkipTest('too old')",
+    )
+    grid = run(demo.scenario("demo>=1.1"))
+    assert outcomes(grid) == {
+        "1.0": "healthy",
+        "1.1": "bug",
+        "1.2": "hang",
+        "1.3": "crash",
+        "1.4": "not-applicable",
+    }
+    assert verdicts(grid) == {
+        "1.0": "healthy",
+        "1.1": "reproduced",
+        "1.2": "reproduced",
+        "1.3": "reproduced",
+        "1.4": "inconclusive",
+    }
+    assert grid.results[1].observation.message.startswith("AssertionError: it is bad")
+    assert grid.problems == []
+
+
+def test_outcome_against_the_record_is_a_failure(demo: Any) -> None:
+    demo.history(v1_0=BAD, v1_1="pass")
+    grid = run(demo.scenario("demo>=1.1"))
+    assert verdicts(grid) == {"1.0": "regression", "1.1": "not-reproduced"}
+
+
+def test_healthy_cell_counts_once_the_scenario_has_failed_somewhere(demo: Any) -> None:
+    """With an empty record a pass proves nothing, until a failure shows that it can fail."""
+    demo.history(v1_0="pass", v1_1=BAD)
+    file = demo.scenario()
+    assert verdicts(run(file, releases=["1.0"])) == {"1.0": "inconclusive"}
+    assert verdicts(run(file)) == {"1.0": "healthy", "1.1": "regression"}
+
+
+def test_known_result_is_not_run_again(demo: Any) -> None:
+    demo.history(v1_0="pass", v1_1=BAD)
+    file = demo.scenario("demo>=1.1")
+    first, second, fresh = run(file), run(file), run(file, fresh=True)
+    assert (first.ran, second.ran, fresh.ran) == (2, 0, 2)
+    assert [one.observation for one in first.results] == [one.observation for one in second.results]
+
+
+def test_changed_script_is_run_again(demo: Any) -> None:
+    demo.history(v1_0="pass")
+    assert run(demo.scenario()).ran == 1
+    assert run(demo.scenario(id="D2", body="import demo; assert demo.check")).ran == 1
+
+
+def test_releases_of_equal_bytes_run_once(demo: Any) -> None:
+    demo.history(v1_0=BAD, v1_1=BAD, v1_2="pass")
+    grid = run(demo.scenario("demo<1.2"))
+    assert grid.ran == 2
+    assert outcomes(grid) == {"1.0": "bug", "1.1": "bug", "1.2": "healthy"}
+
+
+def test_script_that_asks_for_its_release_runs_in_each(demo: Any) -> None:
+    """Equal code may still see another version number."""
+    body = "from importlib.metadata import version; assert version('demo') != '1.1'"
+    demo.history(v1_0="pass", v1_1="pass")
+    grid = run(demo.scenario("demo==1.1", python=">=3.8", body=body))
+    assert outcomes(grid) == {"1.0": "healthy", "1.1": "bug"}
+
+
+def test_cell_whose_runs_differ_is_inconclusive(demo: Any, tmp_path: Path) -> None:
+    """It is listed with what was seen, and never averaged away."""
+    mark = tmp_path / "mark"
+    demo.release("1.0", f"open({str(mark)!r}, 'x').close()")
+    grid = run(demo.scenario("demo>=1"), repeat=3)
+    (result,) = grid.results
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert result.observation.message == "outcomes differ: 2 bug, 1 healthy in 3 runs"
+    assert grid.differing == [result]
+    assert run(demo.scenario("demo>=1")).differing != [], "known runs count, too"
+
+
+def test_repeat_runs_only_what_is_missing(demo: Any) -> None:
+    demo.release("1.0")
+    file = demo.scenario()
+    assert [run(file, repeat=count).ran for count in (2, 3, 3)] == [2, 1, 0]
+
+
+def test_scenario_that_cannot_be_exported_is_a_problem_and_the_rest_goes_on(demo: Any) -> None:
+    demo.release("1.0")
+    file = demo.scenario()
+    text = file.read_text()
+    second = text.split("\n\n\n")[1].replace("D1", "D2").replace("test_demo()", "test_2(request)")
+    file.write_text(text + second)
+    grid = run(file)
+    assert [one.scenario for one in grid.results] == ["D1"]
+    assert len(grid.problems) == 1
+    assert "request" in grid.problems[0]
+
+
+def test_release_that_cannot_be_installed_is_a_problem_and_the_rest_goes_on(demo: Any) -> None:
+    demo.release("1.0")
+    Path(demo.wheels.path, "demo-1.1-py3-none-any.whl").write_bytes(b"no zip")
+    grid = run(demo.scenario())
+    assert outcomes(grid) == {"1.0": "healthy", "1.1": "broken"}
+    assert any("demo==1.1 cannot be installed" in problem for problem in grid.problems)
+
+
+def test_release_for_other_pythons_is_not_applicable(demo: Any) -> None:
+    demo.release("1.0", requires_python=">=3.99")
+    grid = run(demo.scenario("demo>=1"))
+    (result,) = grid.results
+    assert result.observation.outcome is Outcome.NOT_APPLICABLE
+    assert grid.problems == []
+
+
+def test_python_that_the_record_does_not_claim_is_not_applicable(demo: Any) -> None:
+    demo.release("1.0")
+    grid = run(demo.scenario(python=">=3.99"))
+    assert outcomes(grid) == {"1.0": "not-applicable"}
+    assert ">=3.99" in grid.results[0].observation.message
+    assert grid.ran == 0
+
+
+def test_one_problem_of_many_cells_is_told_once(demo: Any) -> None:
+    for version in ("1.0", "1.1", "1.2"):
+        demo.release(version, f"return {version}")
+    here = this_interpreter()
+    broken = Interpreter(
+        "/bin/false", "3.9.9", "3.9.9 (broken)", "/nowhere", "x", here.tag, here.environment
+    )
+    file = demo.scenario("demo>1")
+    run(file)
+    grid = run(file, interpreters=[broken])
+    (problem,) = grid.problems
+    assert "and 2 more cells: Python 3.9.9 does not start" in problem
+
+
+def test_result_that_depends_on_a_broker_is_not_kept(demo: Any) -> None:
+    demo.release("1.0")
+    file = demo.scenario(body="import os; assert os.environ.get('AMQP_URL', 'x')")
+    assert [run(file).ran, run(file).ran] == [1, 1]
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_interrupt_keeps_what_is_done(demo: Any, jobs: int) -> None:
+    """The next run goes on where this one stopped."""
+    for version in ("1.0", "1.1", "1.2"):
+        demo.release(version, f"return {version}")
+    file = demo.scenario("demo>5")
+    cells, _ = plan(select([str(file)]), [this_interpreter()], ReleaseChoice())
+    calls: list[int] = []
+
+    def interrupt(done: int, total: int) -> None:
+        calls.append(done)
+        if done:
+            raise KeyboardInterrupt
+
+    with Engine(jobs=jobs) as engine, pytest.raises(KeyboardInterrupt):
+        engine.run(cells, interrupt)
+    assert calls == [0, 1]
+    assert run(file).ran == 2
