@@ -233,6 +233,7 @@ def _start_container(
     client: DockerClient, image: str, run: Run, owner: Owner | None
 ) -> dict[str, Any]:
     from docker.errors import APIError, NotFound
+    from docker.types import Ulimit
 
     amqp, web = free_ports(2)
     name = f"{STEM}{run.id}-{secrets.token_hex(3)}"
@@ -251,6 +252,8 @@ def _start_container(
             name=name,
             environment={"RABBITMQ_NODENAME": "rabbit@localhost"},
             labels={LABEL: json.dumps(label)},
+            # Erlang reserves memory for every file that it might open; some engines allow 10**9.
+            ulimits=[Ulimit(name="nofile", soft=65536, hard=65536)],
             ports={"5672/tcp": ("127.0.0.1", amqp), "15672/tcp": ("127.0.0.1", web)},
         )
         try:

@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -28,6 +29,7 @@ _WATCH = 0.5
 _PR_SET_CHILD_SUBREAPER = 36
 #: Seconds a node gets to stop in good order.
 _GRACE = 20.0
+_FILES = 65536
 
 
 class Ward(Protocol):
@@ -48,6 +50,10 @@ class Node:
         self._log = directory / "output.log"
         self._mapper: subprocess.Popen[bytes] | None = None
         self._node: subprocess.Popen[bytes] | None = None
+        # Erlang reserves memory for every file that it might open, and some machines allow 10**9.
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft > _FILES:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, hard))
         # Without this, whatever detaches itself from the node would escape us.
         if sys.platform == "linux":
             ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

@@ -8,7 +8,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from harness.broker.installation import Installation
 from harness.broker.keeping import Keeper
 from harness.broker.management import Management
 from harness.broker.processes import Owner, descendants, free_ports, started, wait_until
-from harness.broker.run import STEM, Run
+from harness.broker.run import STEM, Run, scratch_directory
 from harness.errors import HarnessError
 
 _READY_SECONDS = 60.0
@@ -250,7 +249,7 @@ def _configure(directory: Path, management: int, password: str) -> None:
 
 def sweep() -> None:
     """End what earlier runs left behind because even their keeper was killed."""
-    for directory in Path(tempfile.gettempdir()).glob(f"{STEM}*/*"):
+    for directory in scratch_directory().glob(f"{STEM}*/*"):
         with contextlib.suppress(OSError, ValueError):
             if directory.stat().st_uid != os.geteuid() or not directory.is_dir():
                 continue

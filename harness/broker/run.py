@@ -48,7 +48,7 @@ class Run:
     @property
     def directory(self) -> Path:
         """The run's private directory, which exists."""
-        path = Path(tempfile.gettempdir()) / f"{STEM}{self.id}"
+        path = scratch_directory() / f"{STEM}{self.id}"
         path.mkdir(mode=0o700, exist_ok=True)
         if path.stat().st_uid != os.geteuid():
             raise HarnessError(f"{path} belongs to another user; remove it, and run again")
@@ -73,7 +73,7 @@ class Run:
 
     def shared(self, kind: str) -> dict[str, Any] | None:
         """Return what any process of the run has made of ``kind``, or None; makes nothing."""
-        path = Path(tempfile.gettempdir()) / f"{STEM}{self.id}" / f"{kind}.json"
+        path = scratch_directory() / f"{STEM}{self.id}" / f"{kind}.json"
         with contextlib.suppress(OSError, ValueError):
             found: dict[str, Any] = json.loads(path.read_text())
             return found
@@ -85,7 +85,7 @@ class Run:
 
     def finish(self) -> None:
         """End everything of the run; does nothing in a worker or a forked child."""
-        path = Path(tempfile.gettempdir()) / f"{STEM}{self.id}"
+        path = scratch_directory() / f"{STEM}{self.id}"
         if not self.is_mine or not path.exists():
             return
         from harness.broker.keeping import Keeper
@@ -144,6 +144,13 @@ def write_private(path: Path, text: str) -> None:
     with os.fdopen(handle, "w") as file:
         file.write(text)
     scratch.replace(path)
+
+
+def scratch_directory() -> Path:
+    """Return where the directories of all runs are made."""
+    path = Path(tempfile.gettempdir())
+    # A socket's whole path has to fit into some 100 bytes; TMPDIR may lie deep in a project.
+    return path if len(os.fsencode(path)) <= 55 else Path("/tmp")
 
 
 def cache_directory() -> Path:

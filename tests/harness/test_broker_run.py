@@ -108,3 +108,12 @@ def test_a_cache_that_cannot_be_made_says_what_to_set(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(HarnessError, match="XDG_CACHE_HOME"):
         runs.cache_directory()
+
+
+def test_a_deep_temporary_directory_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs.tempfile, "gettempdir", lambda: str(tmp_path / ("x" * 60)))
+    assert runs.scratch_directory() == Path("/tmp")
+    monkeypatch.setattr(runs.tempfile, "gettempdir", lambda: "/var/tmp")
+    assert runs.scratch_directory() == Path("/var/tmp")
