@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-# The representers and constructors of plumpy are registered when this is imported.
-from plumpy import persistence  # noqa: F401
+# Importing this registers the representers and constructors of plumpy.
+from plumpy.persistence._bundle import uuid_constructor
 
 try:
     from kiwipy.rmq import defaults
@@ -97,3 +97,60 @@ def _remember(sender: Any) -> bytes:
         _scalars.clear()
     _scalars[type(sender), sender] = scalar = b"" if b"\n" in scalar else scalar.removeprefix(b"- ")
     return scalar
+
+
+#: The largest body that a worker reads, in bytes, and how deep what is in it may be nested.
+LARGEST_BODY = 16 * 1024 * 1024
+DEEPEST_NESTING = 100
+#: How many values a body may have, aliases written out.
+MOST_VALUES = 2_000_000
+
+
+class _SafeLoader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore
+    """Plain values, and those that the runtime itself puts into messages."""
+
+
+def _construct_tuple(loader: Any, node: Any) -> tuple[Any, ...]:
+    return tuple(loader.construct_sequence(node, deep=True))
+
+
+_SafeLoader.add_constructor("!uuid", uuid_constructor)
+_SafeLoader.add_constructor("tag:yaml.org,2002:python/tuple", _construct_tuple)
+
+
+def decode_safely(body: bytes) -> Any:
+    """Return the data of a YAML document from anyone: plain values, tuples and UUIDs only.
+
+    :raises ValueError: if it is too large, nested too deep, or anything else
+    """
+    if len(body) > LARGEST_BODY:
+        raise ValueError(f"the body has {len(body)} bytes, more than {LARGEST_BODY}")
+    try:
+        _check_size(body)
+        return yaml.load(body, Loader=_SafeLoader)
+    except yaml.YAMLError as exc:
+        raise ValueError(f"the body is no plain YAML: {' '.join(str(exc).split())[:200]}") from None
+    except (RecursionError, TypeError, OverflowError) as exc:
+        raise ValueError(f"the body cannot be read: {type(exc).__name__}") from None
+
+
+def _check_size(body: bytes) -> None:
+    """Refuse what is small to send and large to read: deep nesting, aliases of aliases."""
+    sizes: dict[str | None, int] = {}
+    open_nodes: list[tuple[str | None, int]] = []
+    count = 0
+    for event in yaml.parse(body, Loader=_SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            count += sizes.get(event.anchor, 1)
+        elif isinstance(event, yaml.NodeEvent):
+            count += 1
+            if isinstance(event, yaml.CollectionStartEvent):
+                open_nodes.append((event.anchor, count))
+                if len(open_nodes) > DEEPEST_NESTING:
+                    raise ValueError(f"the body is nested deeper than {DEEPEST_NESTING} levels")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_nodes.pop()
+            if anchor is not None:
+                sizes[anchor] = count - before + 1
+        if count > MOST_VALUES:
+            raise ValueError(f"the body has more than {MOST_VALUES} values")

@@ -80,7 +80,7 @@ class ProcessLauncher:
         :raises ValueError: if the task is malformed or names no process class
         """
         if not isinstance(task, Mapping) or not isinstance(task.get(TASK_KEY), str):
-            raise kiwipy.TaskRejected(f"this is not a task for processes: {_brief(task)}")
+            raise kiwipy.TaskRejected(f"this is not a task for processes: {brief(task)}")
         kind = task[TASK_KEY]
         methods: dict[str, Callable[..., Awaitable[Any]]] = {
             LAUNCH_TASK: self._launch,
@@ -89,8 +89,8 @@ class ProcessLauncher:
         }
         work = methods.get(kind)
         if work is None:
-            raise kiwipy.TaskRejected(f"unknown task {_brief(kind)}")
-        return await work(communicator, **_arguments(work, task.get(TASK_ARGS, {})))
+            raise kiwipy.TaskRejected(f"unknown task {brief(kind)}")
+        return await work(communicator, **check_arguments(work, task.get(TASK_ARGS, {})))
 
     def allows(self, identifier: str) -> bool:
         """Tell whether tasks may start processes of a class; asked before it is imported.
@@ -111,7 +111,7 @@ class ProcessLauncher:
         init_kwargs: dict[str, Any] | None = None,
     ) -> PID_TYPE | ProcessResult:
         self._check_persister(persist)
-        process = self._new(communicator, process_class, init_args, init_kwargs)
+        process = self.make(communicator, process_class, init_args, init_kwargs)
         if persist:
             await self._save(process)
         return await self._run(process, nowait)
@@ -144,7 +144,7 @@ class ProcessLauncher:
     ) -> PID_TYPE:
         # Nobody is to reach this object: whoever continues the process makes another of it.
         self._check_persister(persist)
-        process = self._new(None, process_class, init_args, init_kwargs)
+        process = self.make(None, process_class, init_args, init_kwargs)
         if persist:
             await self._save(process)
         return cast(PID_TYPE, process.pid)
@@ -157,20 +157,28 @@ class ProcessLauncher:
         assert self._persister is not None
         self._persister.save_checkpoint(process)
 
-    def _new(
+    def make(
         self,
         communicator: kiwipy.Communicator | None,
         identifier: str,
         init_args: Sequence[Any] | None,
         init_kwargs: Mapping[str, Any] | None,
     ) -> Any:
+        """Make a process as a task describes it.
+
+        :param communicator: for the process, unless the arguments have one
+        :param identifier: names the class
+        :raises ValueError: if something about the description is wrong
+        """
         process_class = self._find(identifier)
         args = () if init_args is None else init_args
-        kwargs = {} if init_kwargs is None else dict(init_kwargs)
+        if init_kwargs is not None and not isinstance(init_kwargs, Mapping):
+            raise ValueError(f"{KWARGS_KEY} must be a mapping, not {brief(init_kwargs)}")
+        kwargs = dict(init_kwargs or {})
         if isinstance(args, str | bytes) or not isinstance(args, Sequence):
-            raise ValueError(f"{ARGS_KEY} must be a list, not {_brief(args)}")
+            raise ValueError(f"{ARGS_KEY} must be a list, not {brief(args)}")
         if not all(isinstance(key, str) for key in kwargs):
-            raise ValueError(f"{KWARGS_KEY} must have names as keys: {_brief(kwargs)}")
+            raise ValueError(f"{KWARGS_KEY} must have names as keys: {brief(kwargs)}")
         try:
             # The class has a metaclass that hides the parameters of its constructor.
             constructor = inspect.signature(process_class.__init__)
@@ -191,12 +199,12 @@ class ProcessLauncher:
         from plumpy.processes import Process
 
         if not isinstance(identifier, str):
-            raise ValueError(f"{PROCESS_CLASS_KEY} must be a string, not {_brief(identifier)}")
+            raise ValueError(f"{PROCESS_CLASS_KEY} must be a string, not {brief(identifier)}")
         if not self.allows(identifier):
-            raise ValueError(f"{_brief(identifier)} is not among the classes allowed here")
+            raise ValueError(f"{brief(identifier)} is not among the classes allowed here")
         process_class = self._loader.load_object(identifier)
         if not (isinstance(process_class, type) and issubclass(process_class, Process)):
-            raise ValueError(f"{_brief(identifier)} is not a class of processes")
+            raise ValueError(f"{brief(identifier)} is not a class of processes")
         return process_class
 
     async def _run(self, process: Any, nowait: bool) -> PID_TYPE | ProcessResult:
@@ -219,10 +227,10 @@ def _report(stepping: asyncio.Task[Any]) -> None:
         LOGGER.error("a process stopped stepping", exc_info=stepping.exception())
 
 
-def _arguments(work: Callable[..., Any], arguments: Any) -> dict[str, Any]:
+def check_arguments(work: Callable[..., Any], arguments: Any) -> dict[str, Any]:
     """Check the arguments of a task against the parameters of the method that works on it."""
     if not isinstance(arguments, Mapping):
-        raise ValueError(f"the arguments of a task must be a mapping, not {_brief(arguments)}")
+        raise ValueError(f"the arguments of a task must be a mapping, not {brief(arguments)}")
     try:
         inspect.signature(work).bind(None, **arguments)
     except TypeError as exc:
@@ -230,7 +238,7 @@ def _arguments(work: Callable[..., Any], arguments: Any) -> dict[str, Any]:
     return dict(arguments)
 
 
-def _brief(value: Any) -> str:
+def brief(value: Any) -> str:
     """Show a value of a message, without letting its size or its own code into a log."""
     if isinstance(value, str | bytes):
         return repr(value[:80])

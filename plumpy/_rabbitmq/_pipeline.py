@@ -215,6 +215,7 @@ class Pipeline:
         self._unconfirmed: dict[int, Publish] = {}
         self._tag = 0
         self._expired = 0
+        self._closed = False
 
     # ------------------------------------------------------------------ any thread
 
@@ -244,7 +245,16 @@ class Pipeline:
             _thread_futures.succeed(done, True)
         return done
 
+    def close(self) -> None:
+        """Close the channel for good."""
+        self.say(self._do_close)
+
     # ------------------------------------------------------------------ the thread of the loop
+
+    def _do_close(self) -> None:
+        self._closed = True
+        if self._task is not None:
+            self._task.cancel()
 
     def _take(self) -> None:
         with self._lock:
@@ -252,7 +262,7 @@ class Pipeline:
         while self._inbox:
             function, args = self._inbox.popleft()
             function(*args)
-        if self._task is None:
+        if self._task is None and not self._closed:
             self._task = self._loop.create_task(self._maintain())
         self._wake.set()
 

@@ -122,6 +122,10 @@ class TaskConsumer:
         """Return a future that is done when the broker has all that was said before."""
         return self._pipeline.flush()
 
+    def close(self) -> None:
+        """Close the channel; what was not acknowledged goes back to the queue."""
+        self._pipeline.close()
+
     def tell(self, channel: Any, method: Any) -> None:
         """Say something about a delivery; void if the channel it came by is lost."""
         self._pipeline.say(lambda: self._pipeline.put(Tell(channel, method)))

@@ -132,6 +132,20 @@ class SqliteDatabase:
         else:
             self._run(DELETE, pid, tag)
 
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Give the connection to this thread for one transaction that may write.
+
+        :raises PersistenceError: if the database fails; nothing is written then
+        """
+        with self._lock:
+            try:
+                connection = self._connected()
+                with transaction(connection):
+                    yield connection
+            except sqlite3.Error as exc:
+                raise PersistenceError(f"the database {self._path} failed: {exc}") from exc
+
     def _run(self, statement: str, *parameters: str) -> list[Any]:
         with self._lock:
             try:

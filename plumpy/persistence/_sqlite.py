@@ -15,6 +15,7 @@ from ._persister import PersistedCheckpoint, Persister
 from ._sql import SqliteDatabase
 
 if TYPE_CHECKING:
+    from .._ledger import Ledger
     from ..processes import Process
 
 
@@ -42,6 +43,12 @@ class SqlitePersister(Persister):
         self._database = SqliteDatabase(path)
         self._loader = loader
         self._save_context = LoadSaveContext(loader=loader)
+
+    def ledger(self) -> Ledger:
+        """Return the ledger of a :class:`plumpy.worker.Worker`, in the same file."""
+        from .._ledger import SqliteLedger
+
+        return SqliteLedger(self._database)
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""

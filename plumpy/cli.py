@@ -1,0 +1,373 @@
+"""The command ``plumpy``: start a worker, and see and control what workers do.
+
+Exit codes: 0 all went as asked, 1 something did not, 2 it could not be tried.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import importlib
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import kiwipy
+
+from plumpy import _codec, _sending, _thread_futures, process_comms
+from plumpy._ledger import Run
+from plumpy.exceptions import PersistenceError
+from plumpy.persistence import SqlitePersister
+
+DEFAULT_BROKER = "amqp://guest:guest@127.0.0.1:5672/"
+DEFAULT_QUEUE = "kiwipy.tasks"
+
+
+class UsageError(Exception):
+    """Something that the person who typed the command can put right; the text says how."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except UsageError as exc:
+        print(f"plumpy: {exc}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - nobody reads on
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="plumpy", description="Run processes in workers, and see and control them."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, text: str, *parents: argparse.ArgumentParser) -> Any:
+        sub = commands.add_parser(name, help=text, description=text, parents=parents)
+        sub.set_defaults(run=run)
+        return sub
+
+    broker = argparse.ArgumentParser(add_help=False)
+    broker.add_argument(
+        "--broker",
+        metavar="URL",
+        default=os.environ.get("PLUMPY_BROKER", DEFAULT_BROKER),
+        help="AMQP URL of RabbitMQ (or $PLUMPY_BROKER; default: %(default)s)",
+    )
+    persister = argparse.ArgumentParser(add_help=False)
+    persister.add_argument(
+        "--persister",
+        metavar="URL",
+        default=os.environ.get("PLUMPY_PERSISTER"),
+        help="sqlite:///FILE or postgresql://USER@HOST/DATABASE (or $PLUMPY_PERSISTER)",
+    )
+
+    worker = command("worker", _worker, "Run processes from a task queue.", broker, persister)
+    worker.add_argument("--slots", type=int, default=10, help="steps at a time (%(default)s)")
+    worker.add_argument("--queue", default=DEFAULT_QUEUE, help="task queue (%(default)s)")
+    worker.add_argument(
+        "--allow",
+        action="append",
+        metavar="PATTERN",
+        help="classes that tasks may start, such as 'mypackage.*'; may be repeated (default: any)",
+    )
+    worker.add_argument(
+        "--import",
+        dest="modules",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import a module with processes first; may be repeated",
+    )
+    worker.add_argument("--lease", type=float, default=30.0, help="seconds (%(default)s)")
+    worker.add_argument("--poll", type=float, default=1.0, help="seconds (%(default)s)")
+    worker.add_argument(
+        "--stop-limit",
+        type=float,
+        default=30.0,
+        help="seconds that steps get to end after SIGTERM (%(default)s)",
+    )
+    worker.add_argument("--heartbeat", type=int, default=60, help="seconds (%(default)s)")
+    worker.add_argument("--verbose", "-v", action="store_true", help="log more")
+
+    listing = command("list", _list, "List processes, the latest first.", persister)
+    listing.add_argument("--all", "-a", action="store_true", help="also those that have ended")
+    listing.add_argument("--limit", "-n", type=int, default=50, help="at most (%(default)s)")
+    listing.add_argument("--json", action="store_true", help="one JSON object per line")
+    listing.add_argument("--watch", "-w", action="store_true", help="keep the list up to date")
+
+    status = command("status", _status, "Show the status of processes.", broker, persister)
+    status.add_argument("pid", nargs="+")
+    status.add_argument("--json", action="store_true", help="one JSON object per line")
+    for name, run, text in (
+        ("pause", _pause, "Pause processes."),
+        ("play", _play, "Let paused processes go on."),
+        ("kill", _kill, "Kill processes."),
+    ):
+        control = command(name, run, text, broker)
+        control.add_argument("pid", nargs="*")
+        control.add_argument("--all", "-a", action="store_true", help="every process there is")
+        control.add_argument("--timeout", type=float, default=30.0, help="seconds (%(default)s)")
+        if name != "play":
+            control.add_argument("--message", "-m", help="the reason")
+        if name == "kill":
+            control.add_argument("--force", action="store_true", help="also in mid-step")
+    return parser
+
+
+def open_persister(url: str | None) -> Any:
+    """Return the persister for a URL.
+
+    :raises UsageError: if there is none, or it cannot be opened
+    """
+    if not url:
+        raise UsageError("which processes? Give --persister sqlite:///FILE (or $PLUMPY_PERSISTER)")
+    scheme, _, rest = url.partition("://")
+    try:
+        if scheme == "sqlite" and rest.startswith("/"):
+            return SqlitePersister(rest[1:])
+        if scheme in ("postgresql", "postgres"):
+            try:
+                from plumpy.postgres import PostgresPersister
+            except ImportError as exc:
+                raise UsageError(
+                    f"PostgreSQL needs an extra: pip install 'loop-harness[postgres]' ({exc})"
+                ) from None
+            return PostgresPersister(url)
+    except (PersistenceError, OSError) as exc:
+        raise UsageError(f"cannot open {url}: {exc}") from None
+    raise UsageError(
+        f"unknown persister {url!r}: expected sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+    )
+
+
+@contextlib.contextmanager
+def connected(url: str, **options: Any) -> Iterator[kiwipy.Communicator]:
+    """Connect to a broker for the time of a with block.
+
+    :raises UsageError: if that is not possible
+    """
+    from kiwipy.rmq import RmqThreadCommunicator
+
+    try:
+        communicator = RmqThreadCommunicator(url, decoder=_codec.decode_safely, **options)
+    except Exception as exc:
+        text = " ".join(str(exc).split()) or type(exc).__name__
+        raise UsageError(f"cannot connect to {_without_password(url)}: {text}") from None
+    try:
+        yield communicator
+    finally:
+        communicator.close()
+
+
+def _without_password(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    user, at, host = rest.rpartition("@")
+    return f"{scheme}{separator}{user.partition(':')[0]}{at}{host}"
+
+
+def _worker(options: argparse.Namespace) -> int:
+    from plumpy.worker import Worker
+
+    logging.basicConfig(
+        level=logging.DEBUG if options.verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    for noisy in ("aiormq", "aio_pika", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    sys.path.insert(0, os.getcwd())
+    for module in options.modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as exc:
+            raise UsageError(f"cannot import {module}: {exc}") from None
+    persister = open_persister(options.persister)
+
+    async def work(communicator: kiwipy.Communicator) -> None:
+        try:
+            worker = Worker(
+                communicator,
+                persister,
+                slots=options.slots,
+                queue=options.queue,
+                allow=options.allow or ("*",),
+                lease=options.lease,
+                poll=options.poll,
+                stop_limit=options.stop_limit,
+            )
+        except ValueError as exc:
+            raise UsageError(str(exc)) from None
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, worker.stop)
+        await worker.run()
+
+    separator = "&" if "?" in options.broker else "?"
+    url = f"{options.broker}{separator}heartbeat={options.heartbeat}"
+    with connected(url, task_queue=options.queue) as communicator:
+        asyncio.run(work(communicator))
+    return 0
+
+
+def _row(run: Run) -> dict[str, Any]:
+    return {
+        "pid": run.name,
+        "class": run.process_class,
+        "state": run.state,
+        "worker": run.worker,
+        "created": run.created,
+        "queue": run.queue,
+    }
+
+
+def _list(options: argparse.Namespace) -> int:
+    ledger = open_persister(options.persister).ledger()
+    active = None if options.all else True
+    if options.watch:
+        return _watch(ledger, active, options.limit)
+    runs = ledger.all(active=active, limit=options.limit)
+    if options.json:
+        for run in runs:
+            print(json.dumps(_row(run)))
+        return 0
+    _print_table(runs)
+    return 0
+
+
+def _table(runs: Sequence[Run]) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("pid", "class", "state", "age", "worker"):
+        table.add_column(title, overflow="fold")
+    now = time.time()
+    for run in runs:
+        table.add_row(
+            run.name,
+            run.process_class.rpartition(":")[2],
+            run.state,
+            _age(now - run.created),
+            run.worker or ("-" if run.active else ""),
+        )
+    return table
+
+
+def _print_table(runs: Sequence[Run]) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console.print(_table(runs))
+    console.print(f"{len(runs)} processes")
+
+
+def _watch(ledger: Any, active: bool | None, limit: int) -> int:
+    from rich.console import Group
+    from rich.live import Live
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    progress = Progress(
+        TextColumn("ended"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}")
+    )
+    bar = progress.add_task("")
+    with Live(auto_refresh=False) as live:
+        while True:
+            counts: dict[str, int] = ledger.counts()
+            ended = sum(counts.get(state, 0) for state in ("finished", "excepted", "killed"))
+            text = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+            progress.update(bar, completed=ended, total=sum(counts.values()), description=text)
+            live.update(
+                Group(_table(ledger.all(active=active, limit=limit)), progress), refresh=True
+            )
+            time.sleep(0.5)
+
+
+def _age(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"
+
+
+def _status(options: argparse.Namespace) -> int:
+    ledger = open_persister(options.persister).ledger() if options.persister else None
+    failed = 0
+    with connected(options.broker) as communicator:
+        controller = process_comms.RemoteProcessThreadController(communicator)
+        for pid in options.pid:
+            row: dict[str, Any] = {"pid": pid}
+            runs = ledger.find_by_name(pid) if ledger is not None else []
+            for run in runs:
+                row.update(_row(run))
+            try:
+                answer = _thread_futures.flatten(controller.get_status(pid)).result(5.0)
+                row.update(answer)
+            except Exception as exc:
+                row["answer"] = _why(exc)
+                failed += not runs
+            if options.json:
+                print(json.dumps(row, default=str))
+            else:
+                print("\n".join(f"{key:>15}: {value}" for key, value in row.items()) + "\n")
+    return 1 if failed else 0
+
+
+def _why(exc: BaseException) -> str:
+    if isinstance(exc, kiwipy.UnroutableError):
+        return "no worker runs it now"
+    if isinstance(exc, kiwipy.TimeoutError):
+        return "no answer in time"
+    return str(exc) or type(exc).__name__
+
+
+def _pause(options: argparse.Namespace) -> int:
+    return _control(options, "pause", process_comms.MessageBuilder.pause(options.message))
+
+
+def _play(options: argparse.Namespace) -> int:
+    return _control(options, "play", process_comms.MessageBuilder.play())
+
+
+def _kill(options: argparse.Namespace) -> int:
+    message = process_comms.MessageBuilder.kill(options.message, options.force)
+    return _control(options, "kill", message)
+
+
+def _control(options: argparse.Namespace, intent: str, message: dict[str, Any]) -> int:
+    if bool(options.pid) == options.all:
+        raise UsageError(f"which processes? Give pids, or --all: plumpy {intent} PID ...")
+    failed = 0
+    with connected(options.broker) as communicator:
+        if options.all:
+            body = None if intent == "play" else message
+            _sending.broadcast(communicator, body, subject=intent)
+            print(f"told every process: {intent}")
+            return 0
+        for pid in options.pid:
+            try:
+                answer = _sending.call(communicator, pid, message)
+                done = _thread_futures.flatten(answer).result(options.timeout)
+                print(f"{pid}: {intent}: {'done' if done else 'not possible in its state'}")
+                failed += not done
+            except Exception as exc:
+                print(f"{pid}: {intent}: {_why(exc)}")
+                failed += 1
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
