@@ -49,7 +49,11 @@ def run_beside(
 
     :raises RuntimeError: if the loop is closed, or of a kind that cannot be a guest
     """
-    guest = _Guest(loop, _hosts.of.get(running, running))
+    try:
+        guest = _Guest(loop, _hosts.of.get(running, running))
+    except RuntimeError:
+        _portals.discard(awaitable)
+        raise
     if asyncio.isfuture(awaitable):
         task: asyncio.Future[_T] = awaitable
     else:
@@ -93,9 +97,7 @@ async def _done(future: asyncio.Future[None]) -> None:
 class _Guest:
     """One run of a guest loop."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, host: asyncio.AbstractEventLoop
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, host: asyncio.AbstractEventLoop) -> None:
         selector = getattr(loop, "_selector", None)
         if loop.is_closed():
             raise RuntimeError("Event loop is closed")

@@ -132,6 +132,7 @@ async def run(process: Process, once: bool) -> None:
             if once:
                 return
             process._stepping = False
+            process._executed = None
             if process._step_cancelled:
                 _control.was_step_cancelled(process, task)
     finally:
