@@ -114,8 +114,12 @@ class Ledger:
 
     def __init__(self) -> None:
         with self.transaction() as execute:
-            for statement in SCHEMA:
-                execute(statement.format(real=self.REAL))
+            self.create(execute)
+
+    def create(self, execute: Execute) -> None:
+        """Create the tables if they are not there."""
+        for statement in SCHEMA:
+            execute(statement.format(real=self.REAL))
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Execute]:

@@ -19,39 +19,20 @@ if TYPE_CHECKING:
     from ..processes import Process
 
 
-class SqlitePersister(Persister):
-    """Keeps checkpoints in an SQLite database file.
+class SqlPersister(Persister):
+    """Keeps checkpoints as texts in an SQL database; see the classes for the kinds of databases.
 
-    A checkpoint is stored completely or not at all, whatever happens to the program or the machine
-    meanwhile. Any number of threads and operating system processes may use the same file. Values
-    are stored as text that is read without running anything; what has no such form is refused when
-    it is saved.
-
-    :param database: path of the file, created with its directory if it is not there, or
-        ``:memory:``
+    :param database: keeps the texts
     :param loader: identifies and finds classes; ``None`` for the global loader
-    :raises PersistenceError: if the file is not such a database, or of a later release
     """
 
-    def __init__(
-        self, database: str | os.PathLike[str], loader: ObjectLoader | None = None
-    ) -> None:
-        path = os.fspath(database)
-        directory = os.path.dirname(path)
-        if directory:
-            os.makedirs(directory, exist_ok=True)
-        self._database = SqliteDatabase(path)
+    def __init__(self, database: Any, loader: ObjectLoader | None = None) -> None:
+        self._database = database
         self._loader = loader
         self._save_context = LoadSaveContext(loader=loader)
 
-    def ledger(self) -> Ledger:
-        """Return the ledger of a :class:`plumpy.worker.Worker`, in the same file."""
-        from .._ledger import SqliteLedger
-
-        return SqliteLedger(self._database)
-
     def close(self) -> None:
-        """Close the file; the next use opens it again."""
+        """Close the database; the next use opens it again."""
         self._database.close()
 
     def save_checkpoint(self, process: Process, tag: str | None = None) -> None:
@@ -91,3 +72,33 @@ class SqlitePersister(Persister):
 
     def _names(self, rows: list[tuple[Any, ...]]) -> list[PersistedCheckpoint]:
         return [PersistedCheckpoint(loads(pid, self._loader), json.loads(tag)) for pid, tag in rows]
+
+
+class SqlitePersister(SqlPersister):
+    """Keeps checkpoints in an SQLite database file.
+
+    A checkpoint is stored completely or not at all, whatever happens to the program or the machine
+    meanwhile. Any number of threads and operating system processes may use the same file. Values
+    are stored as text that is read without running anything; what has no such form is refused when
+    it is saved.
+
+    :param database: path of the file, created with its directory if it is not there, or
+        ``:memory:``
+    :param loader: identifies and finds classes; ``None`` for the global loader
+    :raises PersistenceError: if the file is not such a database, or of a later release
+    """
+
+    def __init__(
+        self, database: str | os.PathLike[str], loader: ObjectLoader | None = None
+    ) -> None:
+        path = os.fspath(database)
+        directory = os.path.dirname(path)
+        if directory:
+            os.makedirs(directory, exist_ok=True)
+        super().__init__(SqliteDatabase(path), loader)
+
+    def ledger(self) -> Ledger:
+        """Return the ledger of a :class:`plumpy.worker.Worker`, in the same file."""
+        from .._ledger import SqliteLedger
+
+        return SqliteLedger(self._database)
