@@ -34,8 +34,8 @@ __all__ = ["FIXTURE", "FIXTURE_VARIABLE", "export", "oldest_python"]
 
 #: The environment variable that a script reads the value of ``amqp_url`` from.
 FIXTURE_VARIABLE = "AMQP_URL"
-#: Width of the lines that the exporter writes itself.
-_WIDTH = 88
+#: Width of the lines that the exporter writes itself: that of this project's scenarios.
+_WIDTH = 100
 _RUNNER_IMPORTS = ("asyncio", "faulthandler", "gc", "os", "signal", "sys", "traceback", "unittest")
 _LAZY_ANNOTATIONS = Version("3.7")
 #: First Python that can evaluate ``list[int]``, and ``int | None``.
@@ -55,20 +55,19 @@ if __name__ == "__main__":
                 while getattr(_inner, "cr_frame", None):
                     traceback.print_stack(_inner.cr_frame, limit=1)
                     _inner = _inner.cr_await
-        print(f"hang: {{_test.__name__}} did not return", file=sys.stderr, flush=True)
+        print("hang: the scenario did not return", file=sys.stderr, flush=True)
         os._exit(1)
 
     if hasattr(signal, "SIGALRM"):
         signal.signal(signal.SIGALRM, _hang)
         signal.alarm({limit})
-    _test = {name}
     try:
         if {unfit}:
             raise ImportError("{needs}")
 {before}\
         _loop = asyncio.new_event_loop()
         asyncio.set_event_loop(_loop)
-        _loop.run_until_complete(_test({arguments}))
+        {run}
         _status, _line = 0, "healthy"
     except (ImportError, unittest.SkipTest) as _why:
         _status, _line = 125, f"cannot run: {{_why}}"
@@ -154,22 +153,25 @@ def _runner(record: Scenario, module: Module) -> str:
     before, arguments = "", ""
     if FIXTURE in inspect.signature(module.function).parameters:
         before = (
-            f'        if "{FIXTURE_VARIABLE}" not in os.environ:\n'
+            f'        _url = os.environ.get("{FIXTURE_VARIABLE}")\n        if not _url:\n'
             f'            raise ImportError("needs {FIXTURE_VARIABLE}, the URL of a RabbitMQ")\n'
         )
-        arguments = f'{FIXTURE}=os.environ["{FIXTURE_VARIABLE}"]'
+        arguments = f"{FIXTURE}=_url"
     if (prepare := module.prepare) is not None:
         called = module.text_of(prepare)
         if not isinstance(prepare, (ast.Name, ast.Attribute)):
             called = f"({called})"
         before += f"        {called}()\n"
+    run = f"_loop.run_until_complete({module.test.name}({arguments}))"
+    if len(run) > _WIDTH - 8:
+        called = f"            {module.test.name}({arguments})"
+        run = f"_loop.run_until_complete(\n{called}\n        )"
     return _RUNNER.format(
-        name=module.test.name,
+        run=run,
         limit=max(1, math.ceil(record.limit)),
         unfit=" or ".join(unfit),
         needs=needs,
         before=before,
-        arguments=arguments,
     )
 
 

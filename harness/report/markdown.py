@@ -9,11 +9,15 @@ from harness.outcome import Outcome, Verdict
 from harness.report.grid import Grid, row_label
 from harness.report.model import Report, Result, ScenarioInfo
 from harness.report.terminal import listed_present, seen, summary_line
-from harness.report.text import clean, one_line, shortened
+from harness.report.text import clean, counted, one_line, shortened
 
 #: GitHub refuses the text of an issue, pull request or comment above this many characters.
 GITHUB_LIMIT = 65_536
 
+#: How many results are listed one by one before grids take their place.
+_MOST_ROWS = 500
+#: How many cells that showed the same are named.
+_MOST_NAMED = 12
 _CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
 _BACKTICKS = re.compile("`+")
 # What would act in prose that a scenario's author wrote for people: mentions, issue references of
@@ -71,19 +75,13 @@ def environment(report: Report) -> str:
 
 def run_report(report: Report) -> str:
     """Describe one run: environment, verdict table, and what was seen of each bug."""
-    rows = []
-    for result in report.results:
-        info = report.scenario(result.scenario)
-        verdict = f"**{result.verdict}**" if result.verdict.is_failure else result.verdict.value
-        title = f"{prose(one_line(info.title))} {link(info)}".rstrip()
-        rows.append([info.id, verdict, result.observation.outcome.value, result.where, title])
     blocks = [
         "# Event-loop scenarios",
         f"{summary_line(report)}.",
         "## Environment",
         environment(report),
         "## Verdicts",
-        table(["Scenario", "Verdict", "Outcome", "With", "Symptom"], rows),
+        *_verdicts(report),
     ]
     for heading, verdicts in (
         ("Unexpected", (Verdict.REGRESSION, Verdict.NOT_REPRODUCED)),
@@ -98,6 +96,22 @@ def run_report(report: Report) -> str:
         if sections:
             blocks += [f"## {heading}", *sections]
     return "\n\n".join(blocks) + "\n"
+
+
+def _verdicts(report: Report) -> list[str]:
+    """Return a row for each result, or where there are too many to be read, a grid for each."""
+    if len(report.results) > _MOST_ROWS:
+        return [
+            folded(f"{info.id}: {one_line(info.title)}", grid(Grid.of(report, info.id)))
+            for info in report.scenarios
+        ]
+    rows = []
+    for result in report.results:
+        info = report.scenario(result.scenario)
+        verdict = f"**{result.verdict}**" if result.verdict.is_failure else result.verdict.value
+        title = f"{prose(one_line(info.title))} {link(info)}".rstrip()
+        rows.append([info.id, verdict, result.observation.outcome.value, result.where, title])
+    return [table(["Scenario", "Verdict", "Outcome", "With", "Symptom"], rows)]
 
 
 def _evidence(info: ScenarioInfo, results: Sequence[Result]) -> str:
@@ -115,8 +129,10 @@ def _evidence(info: ScenarioInfo, results: Sequence[Result]) -> str:
         example = group[0]
         blocks += [f"Seen with {example.where}:", fenced(told, "text")]
         if len(group) > 1:
-            others = "; ".join(result.where for result in group[1:])
-            blocks.append(f"The same with {others}.")
+            others = [result.where for result in group[1 : _MOST_NAMED + 1]]
+            if len(group) > _MOST_NAMED + 1:
+                others.append(counted(len(group) - _MOST_NAMED - 1, "other cell"))
+            blocks.append(f"The same with {'; '.join(others)}.")
         if example.command:
             blocks += ["Replay:", fenced(example.command, "sh")]
         for name, text in (

@@ -22,6 +22,7 @@ from harness.matrix.releases import fetch
 from harness.outcome import Observation, Outcome, Verdict
 from harness.report.grid import is_bad, is_good, word
 from harness.report.model import Report, Result, ScenarioInfo
+from harness.report.terminal import seen
 from harness.scenario import Scenario
 from harness.selection import select
 
@@ -113,7 +114,7 @@ class Verifier:
             else:
                 why = f"did not repeat: {word(now)} when it was run again"
                 kept[claim.cell] = _doubted(claim, why)
-                dropped.append(f"{claim.where}: was {word(claim)}, then {word(now)}")
+                dropped.append(f"{claim.where}: was {word(claim)}, then {seen(now)}")
         results = tuple(kept.get(result.cell, result) for result in report.results_of(id))
         checked = Report(report.environment, (info,), results, report.created)
         example = _example(checked)

@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -147,7 +148,7 @@ def test_hang_shows_the_stacks_of_tasks_and_threads(write):
         record=", limit=0.5",
     )
     status, _, errors = run(export(record))
-    assert (status, last_line(errors)) == (EXIT_BUG, "hang: test_it did not return")
+    assert (status, last_line(errors)) == (EXIT_BUG, "hang: the scenario did not return")
     task = errors.partition("\n<Task pending")[2].splitlines()
     assert [line.partition(", in ")[2] for line in task if ", in " in line] == [
         "test_it",
@@ -160,7 +161,7 @@ def test_hang_shows_the_stacks_of_tasks_and_threads(write):
 def test_spin_is_a_hang_too(write):
     record = write("while True:\n    pass\n", record=", limit=0.5")
     status, _, errors = run(export(record))
-    assert (status, last_line(errors)) == (EXIT_BUG, "hang: test_it did not return")
+    assert (status, last_line(errors)) == (EXIT_BUG, "hang: the scenario did not return")
 
 
 def test_thread_that_never_ends_does_not_keep_the_script(write):
@@ -291,6 +292,7 @@ def test_optional_import_comes_along_whole(write):
             "harness.outcome",
         ),
         ("from harness import outcome\n", {}, "harness"),
+        ("import pytest\n", {}, "pytest"),
         ("pass\n", {"signature": "test_it(broker)"}, "'broker'"),
         ("no_such_name()\n", {}, "no_such_name"),
         ("print(__file__)\n", {}, "__file__"),
@@ -370,17 +372,29 @@ def _body(record: Scenario) -> str:
 def test_script_holds_the_statements_of_the_scenario_unchanged(record):
     text = export(record)
     assert _body(record) in text
-    assert re.search(r"^\s*(from|import) (harness|scenarios|pytest)\b", text, re.MULTILINE) is None
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            assert not re.search(r"\b(harness|scenarios|pytest)\b", ast.unparse(node))
     assert export(record) == text
 
 
 @pytest.mark.parametrize("record", LIBRARY, ids=lambda record: record.id)
 def test_script_adds_at_most_60_lines_to_the_code_of_its_module(record):
+    """Beyond the scenario: its statements, the helpers and the imports that they need."""
     module = Module(record)
     imports = (ast.Import, ast.ImportFrom)
     brought = [*(s for s in module.needed if not isinstance(s, imports)), module.test]
-    own = len(module.code(brought).splitlines())
-    assert len(export(record).splitlines()) - own <= 60
+    own = [*module.code(brought).splitlines(), *map(ast.unparse, module.imports())]
+    assert len(export(record).splitlines()) - len(own) <= 60
+
+
+@pytest.mark.skipif(shutil.which("ruff") is None, reason="needs ruff; pip install ruff")
+def test_scripts_are_formatted(tmp_path):
+    for record in LIBRARY:
+        (tmp_path / f"{record.id}.py").write_text(export(record))
+    command = ["ruff", "format", "--isolated", "--check", "--line-length=100", "--quiet", "."]
+    done = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("record", LIBRARY, ids=lambda record: record.id)
