@@ -272,15 +272,11 @@ class Created(State):
 
     def execute(self) -> state_machine.State:
         """Start: the next state is RUNNING."""
-        state = self.create_state(ProcessState.RUNNING, self.run_fn, *self.args)
-        _take_kwargs(state, self.kwargs)
-        return state
-
-
-def _take_kwargs(state: Any, kwargs: dict[str, Any]) -> None:
-    # Not through the constructor, whose own parameters have names too.
-    if kwargs:
-        state.kwargs = kwargs
+        state: Any = self.state_machine.create_state(ProcessState.RUNNING, self.run_fn, *self.args)
+        if self.kwargs:
+            # Not through the constructor, whose own parameters have names too.
+            state.kwargs = self.kwargs
+        return cast(state_machine.State, state)
 
 
 @auto_persist("args", "kwargs")
@@ -350,15 +346,16 @@ class Running(State):
         if isinstance(result, exceptions.UnsuccessfulResult):
             result = result.result
             successful = False
-        return self.create_state(  # type: ignore[return-value]
-            ProcessState.FINISHED, result=result, successful=successful
+        return self.state_machine.create_state(  # type: ignore[return-value]
+            ProcessState.FINISHED, result, successful
         )
 
     def _action_command(self, command: Command) -> State:
         state: Any
         if isinstance(command, Continue):
             state = self.create_state(ProcessState.RUNNING, command.continue_fn, *command.args)
-            _take_kwargs(state, command.kwargs)
+            if command.kwargs:
+                state.kwargs = command.kwargs
         elif isinstance(command, Wait):
             state = self.create_state(
                 ProcessState.WAITING, command.continue_fn, command.msg, command.data

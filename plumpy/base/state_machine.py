@@ -408,11 +408,10 @@ class StateMachine(metaclass=StateMachineMeta):
         :param state_label: label of the state; the other arguments go to its constructor
         :raises ValueError: if there is no such state
         """
-        try:
-            state_cls = self.get_states_map()[state_label]
-        except KeyError:
-            raise ValueError(f"{state_label} is not a valid state") from None
-        return state_cls(self, *args, **kwargs)
+        states_map = self._STATES_MAP  # built for this class when it got its first instance
+        if states_map is None or state_label not in states_map:
+            raise ValueError(f"{state_label} is not a valid state")
+        return states_map[state_label](self, *args, **kwargs)
 
     def _exit_current_state(self, next_state: State) -> None:
         """Leave the current state, unless a failed transition is being dealt with: the state that
@@ -423,21 +422,12 @@ class StateMachine(metaclass=StateMachineMeta):
             return
         if next_state.LABEL not in current.ALLOWED:
             raise RuntimeError(f"Cannot transition from {current.LABEL} to {next_state.LABEL}")
-        self._exiting(next_state)
+        self._fire_state_event(_EXITING, next_state)
         current.do_exit()
 
     def _enter_next_state(self, next_state: State) -> None:
         last_state = self._state
-        self._entering(next_state)
+        self._fire_state_event(_ENTERING, next_state)
         next_state.do_enter()
         self._state = next_state
-        self._entered(last_state)
-
-    def _exiting(self, next_state: State) -> None:
-        self._fire_state_event(_EXITING, next_state)
-
-    def _entering(self, next_state: State) -> None:
-        self._fire_state_event(_ENTERING, next_state)
-
-    def _entered(self, last_state: State | None) -> None:
         self._fire_state_event(_ENTERED, last_state)

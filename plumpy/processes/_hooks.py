@@ -143,15 +143,20 @@ def on_entered(self: Process, from_state: process_states.State | None) -> None:
     """
     label = self._state.LABEL  # type: ignore[union-attr]
     if label is _RUNNING:
-        run_hook(self, "on_running")
+        if type(self).on_running is not on_running or self._lazy_event_helper is not None:
+            run_hook(self, "on_running")
     elif label is _WAITING:
-        run_hook(self, "on_waiting")
+        if type(self).on_waiting is not on_waiting or self._lazy_event_helper is not None:
+            run_hook(self, "on_waiting")
     elif label is _FINISHED:
-        run_hook(self, "on_finished")
+        if type(self).on_finished is not on_finished or self._lazy_event_helper is not None:
+            run_hook(self, "on_finished")
     elif label is _EXCEPTED:
-        run_hook(self, "on_excepted")
+        if type(self).on_excepted is not on_excepted or self._lazy_event_helper is not None:
+            run_hook(self, "on_excepted")
     elif label is _KILLED:
-        run_hook(self, "on_killed")
+        if type(self).on_killed is not on_killed or self._lazy_event_helper is not None:
+            run_hook(self, "on_killed")
     if self._communicator is not None:
         if from_state is None:
             # Attached before it says that it exists: who hears of it can reach it.
@@ -164,36 +169,31 @@ def on_entered(self: Process, from_state: process_states.State | None) -> None:
 @super_check
 def on_running(self: Process) -> None:
     """Hook: in RUNNING."""
-    if self._lazy_event_helper is not None:
-        self._fire_event(ProcessListener.on_process_running)
+    self._fire_event(ProcessListener.on_process_running)
 
 
 @super_check
 def on_waiting(self: Process) -> None:
     """Hook: in WAITING."""
-    if self._lazy_event_helper is not None:
-        self._fire_event(ProcessListener.on_process_waiting)
+    self._fire_event(ProcessListener.on_process_waiting)
 
 
 @super_check
 def on_finished(self: Process) -> None:
     """Hook: in FINISHED."""
-    if self._lazy_event_helper is not None:
-        self._fire_event(ProcessListener.on_process_finished, self._outputs)
+    self._fire_event(ProcessListener.on_process_finished, self._outputs)
 
 
 @super_check
 def on_excepted(self: Process) -> None:
     """Hook: in EXCEPTED."""
-    if self._lazy_event_helper is not None:
-        self._fire_event(ProcessListener.on_process_excepted, str(self.exception()))
+    self._fire_event(ProcessListener.on_process_excepted, str(self.exception()))
 
 
 @super_check
 def on_killed(self: Process) -> None:
     """Hook: in KILLED."""
-    if self._lazy_event_helper is not None:
-        self._fire_event(ProcessListener.on_process_killed, self.killed_msg())
+    self._fire_event(ProcessListener.on_process_killed, self.killed_msg())
 
 
 # --- leaving a state

@@ -27,7 +27,7 @@ from .. import (
     utils,
 )
 from ..base.state_machine import State as MachineState
-from ..base.state_machine import StateMachine, StateMachineMeta, event
+from ..base.state_machine import StateEventHook, StateMachine, StateMachineMeta, event
 from ..base.utils import run_hook
 from ..event_helper import EventHelper
 from ..futures import CancellableAction
@@ -66,7 +66,8 @@ class ProcessStateMachineMeta(abc.ABCMeta, StateMachineMeta):
             # What the caller never gets must not stay subscribed.
             process._abandon()
             raise
-        process._fire_event(ProcessListener.on_process_created)
+        if process._lazy_event_helper is not None:
+            process._fire_event(ProcessListener.on_process_created)
         return process
 
 
@@ -556,26 +557,33 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
             raise exception.with_traceback(trace)
         self.transition_to(self.create_state(_EXCEPTED, exception, trace_back=trace))
 
-    def _exiting(self, next_state: MachineState) -> None:
-        if self._closed:
-            return  # the hooks were dropped with everything else
-        self.on_exiting()
-        if self._event_callbacks is not None:
-            super()._exiting(next_state)
+    def _exit_current_state(self, next_state: MachineState) -> None:
+        if self._transition_failing:
+            return
+        state = self._state
+        assert state is not None
+        if next_state.LABEL not in state.ALLOWED:
+            raise RuntimeError(f"Cannot transition from {state.LABEL} to {next_state.LABEL}")
+        if not self._closed:
+            self.on_exiting()
+            if self._event_callbacks is not None:
+                self._fire_state_event(StateEventHook.EXITING_STATE, next_state)
+        state.do_exit()
 
-    def _entering(self, next_state: MachineState) -> None:
-        if self._closed:
+    def _enter_next_state(self, next_state: MachineState) -> None:
+        last_state = self._state
+        if self._closed:  # its hooks were dropped with everything else
+            next_state.do_enter()
+            self._state = next_state
             return
         self.on_entering(cast(process_states.State, next_state))
         if self._event_callbacks is not None:
-            super()._entering(next_state)
-
-    def _entered(self, last_state: MachineState | None) -> None:
-        if self._closed:
-            return
+            self._fire_state_event(StateEventHook.ENTERING_STATE, next_state)
+        next_state.do_enter()
+        self._state = next_state
         self.on_entered(cast("process_states.State | None", last_state))
         if self._event_callbacks is not None:
-            super()._entered(last_state)
+            self._fire_state_event(StateEventHook.ENTERED_STATE, last_state)
 
     def remove_state_event_callback(self, hook: Hashable, callback: Any) -> None:
         """Undo ``add_state_event_callback``; on a closed process there is nothing to undo."""
@@ -773,11 +781,21 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
     step = stepping.step
 
     async def step_until_terminated(self) -> None:
-        """Do steps until the process has ended."""
-        if _portals.in_portal():
-            await stepping.step_until_terminated(self)
+        """Do steps until the process has ended. The process is kept alive until then.
+
+        If another task is stepping it already, wait for its end.
+        """
+        if self._stepping_task is not None:
+            await stepping.wait_for_end(self)
+            return
+        if type(self).step is stepping.step:
+            steps = stepping.run(self, once=False)
         else:
-            await _portals.drive(stepping.step_until_terminated(self))
+            steps = stepping.run_own_steps(self)
+        if _portals.in_portal():
+            await steps
+        else:
+            await _portals.drive(steps)
 
     async def _run_task(self, callback: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call something in the scope of this process, and await it if need be."""

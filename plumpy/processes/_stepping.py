@@ -32,25 +32,20 @@ async def run_in_scope(
         PROCESS_STACK.reset(token)
 
 
-async def step_until_terminated(process: Process) -> None:
-    """Do steps until the process has ended, and keep it alive until then."""
-    if process._stepping_task is not None:
-        await _wait_for_other_stepper(process)
-        return
+async def run_own_steps(process: Process) -> None:
+    """Do the steps of a class that has a ``step`` of its own."""
     under_way = _owned.under_way(process._loop)
     key = id(process)
     under_way[key] = process
     try:
-        if type(process).step is _own_step:
-            await run(process, once=False)
-        else:
-            while not process.has_terminated():
-                await process.step()
+        while not process.has_terminated():
+            await process.step()
     finally:
         under_way.pop(key, None)
 
 
-async def _wait_for_other_stepper(process: Process) -> None:
+async def wait_for_end(process: Process) -> None:
+    """Wait until the process has ended, which another task is stepping."""
     if process._stepping_task is _portals.current_task():
         raise exceptions.InvalidStateError(f"{process} is being stepped by this very task")
     await asyncio.wait([process.future()])
@@ -72,12 +67,15 @@ async def step(self: Process) -> None:
         await _portals.drive(run(self, once=True))
 
 
-_own_step = step
-
-
 async def run(process: Process, once: bool) -> None:
-    """Do steps. However one goes, requests that came during it are answered when it ends."""
+    """Do steps. However one goes, requests that came during it are answered when it ends.
+
+    :param once: do one only
+    """
     task = process._stepping_task = _portals.current_task()
+    under_way = _owned.under_way(process._loop)
+    key = id(process)
+    under_way[key] = process
     try:
         while True:
             while process._paused is not None:
@@ -98,7 +96,10 @@ async def run(process: Process, once: bool) -> None:
                     token = PROCESS_STACK.set(PROCESS_STACK.get().pushed(process))
                     try:
                         result = function(*state.args, **state.kwargs)  # type: ignore[attr-defined]
-                        if type(result) is CoroutineType and is_coroutine_function(function):
+                        if type(result) is CoroutineType and (
+                            getattr(function, "__code__", None) is result.cr_code
+                            or is_coroutine_function(function)
+                        ):
                             result = await result
                     finally:
                         PROCESS_STACK.reset(token)
@@ -136,6 +137,7 @@ async def run(process: Process, once: bool) -> None:
             if process._step_cancelled:
                 _control.was_step_cancelled(process, task)
     finally:
+        under_way.pop(key, None)
         process._stepping = False
         process._executed = None
         process._stepping_task = None
