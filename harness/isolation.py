@@ -25,7 +25,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -392,19 +392,25 @@ def _own_frames(text: str) -> list[str]:
     return frames
 
 
-def drive(record: Scenario, arguments: Mapping[str, Any]) -> None:
+def drive(
+    record: Scenario,
+    arguments: Mapping[str, Any],
+    loop: asyncio.AbstractEventLoop | None = None,
+) -> None:
     """Run a scenario the way its exported script does: on a new loop that is the current one.
 
     pytest's warning filters are put aside, so that function and script agree. The loop is left
     open, because the process ends with the run.
 
     :param arguments: what the body is called with
+    :param loop: the loop to run on, where an argument is bound to it; default: a new one, made
+        after ``prepare``
     """
     with warnings.catch_warnings():
         warnings.resetwarnings()
         if record.prepare is not None:
             record.prepare()
-        loop = asyncio.new_event_loop()
+        loop = loop or asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
         loop.run_until_complete(record.function(**arguments))
 
@@ -430,15 +436,14 @@ def classify(error: BaseException | None, function: AsyncTest) -> Outcome:
     return Outcome.BUG
 
 
-def left_threads() -> str:
-    """Name the threads that a body left running, for a message; empty if there are none."""
-    idle = getattr(concurrent.futures.thread, "_threads_queues", ())  # workers of an executor
-    names = [
-        thread.name
-        for thread in threading.enumerate()
-        if thread is not threading.main_thread() and thread not in idle
-    ]
-    return f"left thread {', '.join(names)} running" if names else ""
+def left_threads(known: Collection[threading.Thread]) -> str:
+    """Name the threads that a body left running, for a message; empty if there are none.
+
+    :param known: the threads that ran before the body; the idle workers of an executor do not count
+    """
+    idle = getattr(concurrent.futures.thread, "_threads_queues", ())
+    left = [one.name for one in threading.enumerate() if one not in known and one not in idle]
+    return f"left thread {', '.join(left)} running" if left else ""
 
 
 def shortened(text: str) -> str:
@@ -488,6 +493,7 @@ def observe(
     def body(channel: Channel) -> None:
         error: BaseException | None = None
         detail = ""
+        known = threading.enumerate()
         # A test runner may have put its own streams in front of the descriptors we capture.
         sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
         try:
@@ -497,7 +503,7 @@ def observe(
         except BaseException as caught:
             error = caught
             detail = traceback.format_exc()
-        message = left_threads() if error is None else summary_of(error)
+        message = left_threads(known) if error is None else summary_of(error)
         outcome = classify(error, record.function)
         channel.send({"outcome": outcome.value, "message": message, "detail": detail})
 

@@ -6,10 +6,7 @@ when the first scenario is met.
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import os
-import sys
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -80,30 +77,21 @@ def flag(config: pytest.Config, name: str) -> bool:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    from harness.broker import fixtures
+    from harness import pytest_fixtures
 
     config.addinivalue_line("markers", "scenario: an async test function with a @scenario record")
-    config.pluginmanager.register(fixtures, "harness-broker")
+    config.pluginmanager.register(pytest_fixtures, "harness-fixtures")
     config.pluginmanager.register(Scenarios(config), "harness-scenarios")
-    config.stash[fixtures.SOURCE] = fixtures.BrokerSource(
-        setting(config, "broker"),
-        image=setting(config, "image") or None,
-        say=functools.partial(_say, config),
-    )
+    workers = config.getoption("numprocesses", None)
+    if workers or setting(config, "broker") != OPTIONS["broker"][0]:
+        # A wrong setting is said before anything runs, and xdist's workers share one broker.
+        pytest_fixtures.source_of(config)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    from harness.broker import fixtures
+    from harness import pytest_fixtures
 
-    if fixtures.SOURCE in config.stash:
-        config.stash[fixtures.SOURCE].finish()
-
-
-def _say(config: pytest.Config, line: str) -> None:
-    """Tell the person who waits, past pytest's capture."""
-    capture = config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
-        print(f"harness: {line}", file=sys.stderr, flush=True)
+    pytest_fixtures.finish(config)
 
 
 class Scenarios:
@@ -172,11 +160,11 @@ class Scenarios:
 
     def _missing_broker(self, item: pytest.Item) -> str | None:
         """Say why the broker that a test needs is not there, if a run must have one."""
-        from harness.broker import fixtures
+        from harness.pytest_fixtures import FIXTURES, source_of
 
-        if not fixtures.FIXTURES.intersection(getattr(item, "fixturenames", ())):
+        if not FIXTURES.intersection(getattr(item, "fixturenames", ())):
             return None
-        source = self._config.stash[fixtures.SOURCE]
+        source = source_of(self._config)
         try:
             missing = source.prepare() is None and flag(self._config, "require-broker")
         except HarnessError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import importlib
@@ -11,7 +12,8 @@ import os
 import platform
 import shlex
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,13 +23,13 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from harness import isolation
-from harness.broker.fixtures import FIXTURES, SOURCE
 from harness.errors import HarnessError
 from harness.export import export
 from harness.matrix import releases
 from harness.matrix.interpreters import this_interpreter
 from harness.matrix.runner import Run, Runner
 from harness.outcome import Observation, Outcome, Verdict, judge
+from harness.pytest_fixtures import FIXTURES, describe, source_of
 from harness.pytest_plugin import flag, setting
 from harness.report import markdown, terminal
 from harness.report.model import (
@@ -68,6 +70,8 @@ class ScenarioItem(pytest.Function):
     record: Scenario
     #: Release to run in; None is what is installed.
     release: str | None
+    #: The threads that ran before the body.
+    threads: Collection[threading.Thread] = ()
     #: What the exported script showed, where that is what runs.
     observation: Observation | None = None
 
@@ -86,8 +90,16 @@ class ScenarioItem(pytest.Function):
         item.add_marker(record.family)
         return item
 
+    def make_loop(self) -> asyncio.AbstractEventLoop:
+        """Return the loop that the body will run on, made before its time for a fixture."""
+        if self.obj.loop is None:
+            self.obj.loop = asyncio.new_event_loop()
+        loop: asyncio.AbstractEventLoop = self.obj.loop
+        return loop
+
     def runtest(self) -> None:
         if self.release is None:
+            self.threads = threading.enumerate()
             super().runtest()
         else:
             arguments = {name: self.funcargs[name] for name in self._fixtureinfo.argnames}
@@ -98,8 +110,9 @@ def _as_plain_function(record: Scenario) -> Callable[..., None]:
     @functools.wraps(record.function)
     def run(**arguments: Any) -> None:
         __tracebackhide__ = True
-        isolation.drive(record, arguments)
+        isolation.drive(record, arguments, run.loop)  # type: ignore[attr-defined]
 
+    run.loop = None  # type: ignore[attr-defined]
     return run
 
 
@@ -314,7 +327,7 @@ class Session:
     def _start_broker(self, config: pytest.Config) -> None:
         """Start the broker in this process, so that every child finds the same one."""
         with contextlib.suppress(HarnessError):  # set-up says it, in the test that needs it
-            config.stash[SOURCE].prepare()
+            source_of(config).prepare()
 
     # Results
 
@@ -347,12 +360,12 @@ class Session:
         for line in terminal.lines(terminal.verdict_table(report), width=width, colour=colour):
             reporter.write_line(line)
         reporter.write_line(terminal.summary_line(report))
-        reporter.write_line(f"RabbitMQ: {self._config.stash[SOURCE].describe()}")
+        reporter.write_line(f"RabbitMQ: {describe(self._config)}")
         if self._written:
             reporter.write_line(self._written)
 
     def _report(self) -> Report:
-        more = {"RabbitMQ": self._config.stash[SOURCE].describe()}
+        more = {"RabbitMQ": describe(self._config)}
         infos = tuple(self._infos.values())
         return Report(describe_environment(more), infos, tuple(self._results))
 
@@ -420,7 +433,10 @@ def _observation(
     item: ScenarioItem, error: BaseException | None, report: pytest.TestReport
 ) -> Observation:
     outcome = isolation.classify(error, item.record.function)
-    message = isolation.left_threads() if error is None else isolation.summary_of(error)
+    if error is None:
+        message = isolation.left_threads(item.threads)
+    else:
+        message = isolation.summary_of(error)
     output = "\n".join(text for title, text in report.sections if title.startswith("Captured std"))
     seconds = round(report.duration, 3)
     return Observation(outcome, message, report.longreprtext, isolation.shortened(output), seconds)
