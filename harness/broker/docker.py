@@ -36,6 +36,8 @@ _READY_SECONDS = 90.0
 _ENGINE_SECONDS = 60
 _TRIES = 3
 _LAST_WORDS = 12
+#: Less than any engine may have itself: it cannot give more than that.
+_FILES = 4096
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -253,7 +255,7 @@ def _start_container(
             environment={"RABBITMQ_NODENAME": "rabbit@localhost"},
             labels={LABEL: json.dumps(label)},
             # Erlang reserves memory for every file that it might open; some engines allow 10**9.
-            ulimits=[Ulimit(name="nofile", soft=65536, hard=65536)],
+            ulimits=[Ulimit(name="nofile", soft=_FILES, hard=_FILES)],
             ports={"5672/tcp": ("127.0.0.1", amqp), "15672/tcp": ("127.0.0.1", web)},
         )
         try:
