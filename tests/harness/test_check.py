@@ -517,7 +517,10 @@ class TestCannotFail:
             @pytest.mark.skip(reason="not here")
             async def test_skip(): ...
 
-            @unittest.skip("not here")
+            @pytest.mark.skipif(True, reason="coroutines of generators are no async def")
+            async def test_skipif(): ...
+
+            @unittest.skip("no async def here")
             async def test_unittest_skip(): ...
 
             class Case(unittest.TestCase):
@@ -629,6 +632,15 @@ class TestRun:
                 pytester.runpytest("-p", "no:harness").assert_outcomes(passed=1)
             """,
         )
+
+    def test_equal_functions_in_two_files(self, tree: Path) -> None:
+        """Code objects are equal whatever their file; one must not hide the other."""
+        source = "def test_it():\n    coroutine = inner()\n    coroutine.close()\n"
+        for name in ("test_a.py", "test_b.py"):
+            write(tree, source, name)
+        [run] = check([str(tree)], limit=60)
+        assert dict(run.outcomes) == {"passed": 2}
+        assert run.findings == []
 
     def test_failing_tests_are_no_finding(self, tree: Path) -> None:
         """``-W error`` turns the vacuous pass of a TestCase into a failure (T04)."""

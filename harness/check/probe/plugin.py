@@ -57,6 +57,7 @@ class Watch:
         self.wrapped = innermost(self.raw) is not getattr(self.raw, "__func__", self.raw)
         self.outcome = ""
         self.reason = ""
+        self.skipped_by_plugin = False
         self.blind = False
         self.children = _children()
         self.fixtures: list[Fixture] = []
@@ -80,7 +81,8 @@ class Plugin:
         self._watcher = make_watcher()
         self._recorder = UnawaitedRecorder()
         self._watch: Watch | None = None
-        self._async_fixtures: set[CodeType] = set()
+        #: By identity, as equal code objects may belong to two fixtures.
+        self._async_fixtures: dict[int, CodeType] = {}
 
     def _emit(self, event: str, **data: Any) -> None:
         # Opened each time: a test may run in a forked child, or close every descriptor it finds.
@@ -167,7 +169,7 @@ class Plugin:
         code = body_of(fixturedef.func)
         if code is not None and is_async(code):
             self._watcher.watch(code)
-            self._async_fixtures.add(code)
+            self._async_fixtures[id(code)] = code
         yield
         cached = fixturedef.cached_result
         if self._watch is not None and cached is not None and cached[2] is None:
@@ -175,10 +177,10 @@ class Plugin:
 
     def _note_fixture(self, watch: Watch, name: str, value: object) -> None:
         code = getattr(value, "cr_code", None) or getattr(value, "ag_code", None)
-        if code in self._async_fixtures:
-            fixture = Fixture(name, code)
-            if fixture not in watch.fixtures:
-                watch.fixtures.append(fixture)
+        if code is None or id(code) not in self._async_fixtures:
+            return
+        if all(fixture.code is not code for fixture in watch.fixtures):
+            watch.fixtures.append(Fixture(name, code))
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: Any) -> Iterator[None]:
@@ -193,6 +195,7 @@ class Plugin:
             if not watch.outcome or report.outcome == "failed":
                 watch.outcome = _outcome_of(report)
                 watch.reason = _reason_of(report)
+                watch.skipped_by_plugin = report.when == "call" and _is_plugins_skip(call.excinfo)
             watch.blind = self._watcher.blind
         if report.when == "teardown":
             self._emit(
@@ -301,7 +304,7 @@ class Plugin:
                 "its body never entered",
             )
             for fixture in watch.fixtures
-            if fixture.code not in self._watcher.ever
+            if not self._watcher.ever_entered(fixture.code)
         ]
         found += [
             self._finding(
@@ -310,7 +313,7 @@ class Plugin:
                 f"passed; {code.co_name!r} is async and its body was never entered",
             )
             for code in self._async_setups(watch.item)
-            if code not in self._watcher.ever
+            if not self._watcher.ever_entered(code)
         ]
         return found
 
@@ -365,6 +368,8 @@ class Plugin:
         return not any(hasattr(item.module, name) for name in _MODULE_SETUPS)
 
 
+_OUTCOMES = os.path.join("_pytest", "outcomes.py")
+_PYTHON = os.path.join("_pytest", "python.py")
 _UNITTEST_ASYNC = getattr(
     body_of(getattr(getattr(unittest, "IsolatedAsyncioTestCase", None), "asyncSetUp", None)),
     "co_filename",
@@ -409,7 +414,18 @@ def _reason_of(report: Any) -> str:
 
 def _was_not_run(watch: Watch) -> bool:
     """Whether pytest or a plugin skipped the test for want of anything that runs it."""
-    return watch.outcome == "skipped" and bool(_NO_RUNNER.search(watch.reason))
+    if watch.outcome != "skipped" or not watch.skipped_by_plugin:
+        return False
+    return bool(_NO_RUNNER.search(watch.reason))
+
+
+def _is_plugins_skip(excinfo: Any) -> bool:
+    """Whether pytest itself, or a plugin's hook, raised it: not the test, nor its decorators."""
+    raised = [step.frame.code.raw for step in excinfo.traceback] if excinfo is not None else []
+    places = [code for code in raised if not code.co_filename.endswith(_OUTCOMES)]
+    return bool(places) and (
+        places[-1].co_name.startswith("pytest_") or places[-1].co_filename.endswith(_PYTHON)
+    )
 
 
 def _skipped(watch: Watch) -> str:

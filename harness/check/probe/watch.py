@@ -14,19 +14,22 @@ class Watcher:
     """Records, for watched code objects only, that the body was entered and which lines ran.
 
     A coroutine that is created and closed without being started does not count as entered.
+
+    Everything is kept by the identity of the code object: equal ones may come from two files.
     """
 
     def __init__(self) -> None:
-        self.ever: set[CodeType] = set()
-        self._watched: set[CodeType] = set()
+        self._ever: set[int] = set()
+        #: Holds the code objects, so that no identity is used twice.
+        self._watched: dict[int, CodeType] = {}
         #: Lines of the current test, each once, in the order of their first execution.
-        self._lines: dict[CodeType, list[int]] = {}
-        self._entered: set[CodeType] = set()
-        self._returned: dict[CodeType, weakref.ref[Any]] = {}
+        self._lines: dict[int, list[int]] = {}
+        self._entered: set[int] = set()
+        self._returned: dict[int, weakref.ref[Any]] = {}
 
     def watch(self, code: CodeType) -> None:
         """Observe this code object from now on."""
-        self._watched.add(code)
+        self._watched[id(code)] = code
 
     def begin(self) -> None:
         """Forget what the previous test did and start observing."""
@@ -42,32 +45,36 @@ class Watcher:
         """Whether something took the observation away: then "not seen" proves nothing."""
         return False
 
+    def ever_entered(self, code: CodeType) -> bool:
+        """Whether the body ran since it is watched, in whichever test."""
+        return id(code) in self._ever
+
     def entered(self, code: CodeType) -> bool:
         """Whether the body ran in the current test, be it only its first line."""
-        return code in self._entered
+        return id(code) in self._entered
 
     def lines(self, code: CodeType) -> list[int]:
         """The lines that ran in the current test."""
-        return self._lines.get(code, [])
+        return self._lines.get(id(code), [])
 
     def returned(self, code: CodeType) -> bool:
         """Whether the body returned a coroutine."""
-        return code in self._returned
+        return id(code) in self._returned
 
     def returned_unstarted(self, code: CodeType) -> bool:
         """Whether the body returned a coroutine that is still alive and has not been started."""
-        reference = self._returned.get(code)
+        reference = self._returned.get(id(code))
         value = reference() if reference is not None else None
         return value is not None and inspect.getcoroutinestate(value) == inspect.CORO_CREATED
 
     def _on_entered(self, code: CodeType) -> None:
-        self._entered.add(code)
-        self.ever.add(code)
+        self._entered.add(id(code))
+        self._ever.add(id(code))
 
     def _on_return(self, code: CodeType, value: object) -> None:
         # Weakly: the moment at which an unawaited coroutine is dropped must not change.
         if inspect.iscoroutine(value):
-            self._returned[code] = weakref.ref(value)
+            self._returned[id(code)] = weakref.ref(value)
 
 
 class TracingWatcher(Watcher):
@@ -95,14 +102,14 @@ class TracingWatcher(Watcher):
         return not self._active or sys.gettrace() != self._global
 
     def _global(self, frame: FrameType, event: str, argument: object) -> Any:
-        return self._local if frame.f_code in self._watched else None
+        return self._local if id(frame.f_code) in self._watched else None
 
     def _local(self, frame: FrameType, event: str, argument: object) -> Any:
         code = frame.f_code
         # Not on "call": closing a coroutine that was never started causes that event as well.
         if event == "line":
             self._on_entered(code)
-            lines = self._lines.setdefault(code, [])
+            lines = self._lines.setdefault(id(code), [])
             if frame.f_lineno not in lines:
                 lines.append(frame.f_lineno)
         elif event == "return":
@@ -125,9 +132,9 @@ class MonitoringWatcher(Watcher):
         monitoring.register_callback(tool, events.LINE, self._line)
 
     def watch(self, code: CodeType) -> None:
-        if code not in self._watched:
+        if id(code) not in self._watched:
             self._monitoring.set_local_events(self._tool, code, self._events)
-        elif code in self.ever:
+        elif id(code) in self._ever:
             # Lines switched off by an earlier run of the same body, under other parameters.
             self._monitoring.restart_events()
         super().watch(code)
@@ -143,7 +150,7 @@ class MonitoringWatcher(Watcher):
         self._on_return(code, value)
 
     def _line(self, code: CodeType, line: int) -> Any:
-        self._lines.setdefault(code, []).append(line)
+        self._lines.setdefault(id(code), []).append(line)
         return self._monitoring.DISABLE
 
 
