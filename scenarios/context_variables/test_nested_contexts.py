@@ -47,7 +47,7 @@ async def nesting(main: Callable[[], Awaitable[None]]) -> None:
     id="N01",
     title="A token cannot be reset after an await: 'Token was created in a different Context'",
     source="https://github.com/erdewit/nest_asyncio/issues/46",
-    library="nest-asyncio",
+    present=("nest-asyncio>=0.9.3,<1.5.0",),
     python=">=3.7",
     shown_in=("1.4.3", "1.5.0"),
 )
@@ -74,7 +74,7 @@ async def test_token_can_be_reset_after_an_await() -> None:
     id="N02",
     title="A context variable that a coroutine set is gone after its next await",
     source="https://github.com/erdewit/nest_asyncio/issues/18",
-    library="nest-asyncio",
+    present=("nest-asyncio>=0.9.3,<1.3.0", "nest-asyncio>=1.3.1,<1.3.2; python_version < '3.8'"),
     python=">=3.7",
     shown_in=("1.2.3", "1.3.2"),
 )
@@ -163,6 +163,7 @@ async def test_nested_run_on_a_new_loop_sees_the_callers_context() -> None:
     id="N65",
     title="A variable set inside a nested run is not seen by the caller after it",
     source="https://peps.python.org/pep-0567/",
+    present=("nest-asyncio", "nest-asyncio2"),
     library="nest-asyncio",
     python=">=3.7",
     shown_in=("1.6.0",),

@@ -53,7 +53,10 @@ def current_task() -> Any:
     id="N15",
     title="After a nested run current_task() of the outer coroutine is None",
     source="https://github.com/erdewit/nest_asyncio/issues/64",
-    library="nest-asyncio",
+    present=(
+        "nest-asyncio>=1.5.2,<1.5.4; python_version >= '3.7' and python_version < '3.14'",
+        "nest-asyncio>=1.6.0; python_version >= '3.14'",
+    ),
     shown_in=("1.5.2", "1.5.4"),
 )
 async def test_current_task_is_the_same_after_a_nested_run() -> None:
@@ -78,7 +81,7 @@ async def test_current_task_is_the_same_after_a_nested_run() -> None:
     id="N48",
     title="In a nested run a plain callback sees the interrupted outer task as the current one",
     source="https://github.com/erdewit/nest_asyncio/pull/80",
-    library="nest-asyncio",
+    present=("nest-asyncio<1.6.0",),
     shown_in=("1.5.9", "1.6.0"),
 )
 async def test_callback_in_a_nested_run_has_no_current_task() -> None:
@@ -101,6 +104,12 @@ async def test_callback_in_a_nested_run_has_no_current_task() -> None:
     id="N09",
     title="Two threads that run tasks of one loop break its current-task bookkeeping",
     source="https://github.com/erdewit/nest_asyncio/issues/29",
+    present=(
+        "nest-asyncio>=1.1.0; python_version < '3.7'",
+        "nest-asyncio>=1.3.0,<1.5.2; python_version >= '3.7'",
+        "nest-asyncio>=1.5.4; python_version >= '3.7'",
+        "nest-asyncio2; python_version < '3.14'",
+    ),
     library="nest-asyncio",
     shown_in=("1.3.3", "1.6.0"),
 )
@@ -147,7 +156,11 @@ async def test_steps_in_two_threads_do_not_break_each_other() -> None:
     id="N18",
     title="apply() when tasks already exist: 'Cannot enter into task ...', the step is lost",
     source="https://github.com/erdewit/nest_asyncio/issues/22",
-    library="nest-asyncio",
+    present=(
+        "nest-asyncio<0.9.3; python_version < '3.7'",
+        "nest-asyncio<1.6.0; python_version >= '3.7' and python_version < '3.14'",
+        "nest-asyncio; python_version >= '3.14'",
+    ),
     shown_in=("1.5.9", "1.6.0"),
 )
 async def test_task_made_before_apply_runs_in_a_nested_run() -> None:
@@ -175,7 +188,11 @@ async def test_task_made_before_apply_runs_in_a_nested_run() -> None:
     id="N55",
     title="Eager tasks die in a nested run: 'Cannot enter into task'",
     source="https://github.com/erdewit/nest_asyncio/issues/80",
-    library="nest-asyncio",
+    present=(
+        "nest-asyncio>=0.9.3,<1.5.2; python_version < '3.14'",
+        "nest-asyncio>=1.5.4,<1.6.0; python_version < '3.14'",
+        "nest-asyncio; python_version >= '3.14'",
+    ),
     python=">=3.12",
     shown_in=("1.5.9", "1.6.0"),
     limit=3,
@@ -202,7 +219,7 @@ async def test_eager_task_runs_in_a_nested_run() -> None:
     id="N67",
     title="asyncio.timeout(): 'Timeout should be used inside a task' inside a task",
     source="https://github.com/ib-api-reloaded/ib_async/issues/200",
-    library="nest-asyncio",
+    present=("nest-asyncio>=0.9.3; python_version >= '3.14'",),
     python=">=3.11",
 )
 async def test_timeout_can_be_used_in_a_task() -> None:

@@ -2,8 +2,28 @@
 
 import asyncio
 import unittest
+from typing import Any, Coroutine
 
 from harness.scenario import scenario
+
+
+def apply_here() -> None:
+    """Apply nest_asyncio to the running loop; skip where apply() itself fails."""
+    import nest_asyncio
+
+    try:
+        nest_asyncio.apply()
+    except AttributeError as error:
+        raise unittest.SkipTest("apply() fails here (N13): %s" % error)
+
+
+def nest(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine nested in the running loop; skip where this release cannot nest."""
+    try:
+        return asyncio.get_event_loop().run_until_complete(coroutine)
+    except (AttributeError, RuntimeError) as error:
+        coroutine.close()
+        raise unittest.SkipTest("this release cannot nest here: %s" % error)
 
 
 @scenario(
@@ -46,10 +66,16 @@ async def test_patched_loop_is_reentrant() -> None:
     no longer agree with asyncio about the current task.
     Fix: nest_asyncio 1.3.0; on Python 3.14 nest-asyncio2.
     """
-    import nest_asyncio
+    apply_here()
 
-    nest_asyncio.apply()
-    assert asyncio.get_event_loop().run_until_complete(asyncio.sleep(0, result=42)) == 42
+    async def main() -> int:
+        nested = asyncio.sleep(0, result=42)
+        try:
+            return asyncio.get_event_loop().run_until_complete(nested)
+        finally:
+            nested.close()
+
+    assert await asyncio.ensure_future(main()) == 42
 
 
 @scenario(
@@ -118,10 +144,16 @@ async def test_patched_run_is_reentrant() -> None:
     Cause: the patched run() only calls run_until_complete() of the current loop.
     Fix: nest_asyncio 1.3.0; on Python 3.14 nest-asyncio2.
     """
-    import nest_asyncio
+    apply_here()
 
-    nest_asyncio.apply()
-    assert asyncio.run(asyncio.sleep(0, result=42)) == 42
+    async def main() -> int:
+        nested = asyncio.sleep(0, result=42)
+        try:
+            return asyncio.run(nested)
+        finally:
+            nested.close()
+
+    assert await asyncio.ensure_future(main()) == 42
 
 
 @scenario(
@@ -139,9 +171,7 @@ async def test_runner_is_reentrant() -> None:
     Cause: apply() replaces asyncio.run only; Runner.run() asks for the running loop itself.
     Workaround: none inside the loop; use the Runner in another thread.
     """
-    import nest_asyncio
-
-    nest_asyncio.apply()
+    apply_here()
     with asyncio.Runner() as runner:
         nested = asyncio.sleep(0, result=42)
         try:
@@ -167,24 +197,22 @@ async def test_every_loop_of_the_class_can_nest() -> None:
     Cause: apply() patched the class but kept its counter on the instance.
     Fix: 0.9.7; before, call apply() for one loop only and use no other.
     """
-    import nest_asyncio
+    apply_here()
+    nest(asyncio.sleep(0))
 
-    nest_asyncio.apply()
-
-    def in_thread() -> int:
+    def in_thread() -> None:
         loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(loop)
-        nest_asyncio.apply(loop)
+        nested = asyncio.sleep(0)
 
-        async def nests() -> int:
-            return loop.run_until_complete(asyncio.sleep(0, result=42))
+        async def nests() -> None:
+            loop.run_until_complete(nested)
 
         try:
-            return loop.run_until_complete(nests())
-        except RuntimeError as error:
-            raise unittest.SkipTest("this release cannot nest (L01n): %s" % error)
+            loop.run_until_complete(nests())
+        finally:
+            nested.close()
 
-    assert await asyncio.get_event_loop().run_in_executor(None, in_thread) == 42
+    await asyncio.get_event_loop().run_in_executor(None, in_thread)
 
 
 @scenario(
@@ -203,13 +231,14 @@ async def test_nested_run_uses_no_removed_api() -> None:
     Cause: 0.9.2 asked Task.all_tasks(), deprecated since 3.7.
     Fix: 0.9.3.
     """
-    import nest_asyncio
-
-    nest_asyncio.apply()
+    apply_here()
+    nested = asyncio.sleep(0)
     try:
-        asyncio.get_event_loop().run_until_complete(asyncio.sleep(0))
+        asyncio.get_event_loop().run_until_complete(nested)
     except RuntimeError as error:
-        raise unittest.SkipTest("this release cannot nest (L01n): %s" % error)
+        raise unittest.SkipTest("this release cannot nest here: %s" % error)
+    finally:
+        nested.close()
 
 
 @scenario(
@@ -225,16 +254,11 @@ async def test_nested_run_executes_a_task_submitted_before() -> None:
     Cause: the ready queue was emptied for the nested run, and the task's first step was in it.
     Fix: 0.9.2 for the awaited task itself, 0.9.3 for what that task waits for.
     """
-    import nest_asyncio
-
-    nest_asyncio.apply()
+    apply_here()
     submitted = asyncio.ensure_future(asyncio.sleep(0))
 
     async def waits_for_submitted() -> None:
         await submitted
 
-    try:
-        asyncio.get_event_loop().run_until_complete(waits_for_submitted())
-    except RuntimeError as error:
-        raise unittest.SkipTest("this release cannot nest (L01n): %s" % error)
+    nest(waits_for_submitted())
     assert submitted.done()

@@ -34,6 +34,7 @@ async def program(body: Callable[[asyncio.AbstractEventLoop], object]) -> object
     id="N22",
     title="An abandoned async generator never runs its finally block",
     source="https://github.com/Chaoses-Ib/nest-asyncio2/issues/5",
+    present=("nest-asyncio>=1.3.0", "nest-asyncio2<1.7.4"),
     library="nest-asyncio",
     shown_in=("1.6.0",),
 )
@@ -68,6 +69,7 @@ async def test_abandoned_async_generator_is_finalised() -> None:
     id="N34",
     title="Debug mode does not say where a coroutine that was never awaited was created",
     source="https://docs.python.org/3/library/asyncio-dev.html#detect-never-awaited-coroutines",
+    present=("nest-asyncio>=1.3.0", "nest-asyncio2<1.7.4"),
     library="nest-asyncio",
     python=">=3.7",
     shown_in=("1.6.0",),
@@ -97,6 +99,7 @@ async def test_debug_mode_tracks_where_coroutines_come_from() -> None:
     id="N36",
     title="Debug mode does not report slow callbacks",
     source="https://docs.python.org/3/library/asyncio-dev.html#debug-mode",
+    present=("nest-asyncio>=0.9.5,<0.9.6", "nest-asyncio>=1.3.0", "nest-asyncio2"),
     library="nest-asyncio",
     shown_in=("1.6.0",),
 )
@@ -126,7 +129,11 @@ async def test_debug_mode_reports_slow_callbacks() -> None:
     id="N26",
     title="A background task that fails is reported only when the garbage collector runs",
     source="https://github.com/erdewit/nest_asyncio/issues/57",
-    library="nest-asyncio",
+    present=(
+        "nest-asyncio>=0.9.3,<1.6.0; python_version < '3.7'",
+        "nest-asyncio>=0.9.3,<1.5.2; python_version >= '3.7'",
+        "nest-asyncio>=1.5.4,<1.6.0; python_version >= '3.7'",
+    ),
     shown_in=("1.5.9", "1.6.0"),
 )
 async def test_failed_task_is_reported_without_a_garbage_collection() -> None:
@@ -159,6 +166,7 @@ async def test_failed_task_is_reported_without_a_garbage_collection() -> None:
     id="N38",
     title="KeyboardInterrupt out of run_until_complete(): 'exception was never retrieved' as well",
     source="https://github.com/erdewit/nest_asyncio/issues/40",
+    present=("nest-asyncio>=1.3.0", "nest-asyncio2"),
     library="nest-asyncio",
     shown_in=("1.6.0",),
 )
@@ -190,7 +198,7 @@ async def test_exception_that_ends_the_run_is_reported_once() -> None:
     id="N54",
     title="A callback that raises CancelledError ends the whole run",
     source="https://github.com/erdewit/nest_asyncio/commit/0ffe422",
-    library="nest-asyncio",
+    present=("nest-asyncio>=0.9.3,<1.4.0",),
     python=">=3.8",
     shown_in=("1.3.3", "1.4.0"),
 )
@@ -218,6 +226,7 @@ async def test_callback_that_raises_cancelled_error_is_reported() -> None:
     id="N71",
     title="Done-callbacks of the awaited task have not run when the run returns",
     source="https://github.com/Chaoses-Ib/nest-asyncio2/issues/3",
+    present=("nest-asyncio>=1.4.1", "nest-asyncio2<1.7.2"),
     library="nest-asyncio",
     shown_in=("1.6.0",),
 )
@@ -243,6 +252,7 @@ async def test_done_callbacks_have_run_when_the_run_returns() -> None:
     id="N72",
     title="Cancelled timers stay in the heap",
     source="https://github.com/erdewit/nest_asyncio/blob/master/nest_asyncio.py",
+    present=("nest-asyncio>=0.9.5,<0.9.6", "nest-asyncio>=1.3.0", "nest-asyncio2"),
     library="nest-asyncio",
     shown_in=("1.6.0",),
 )
@@ -269,6 +279,7 @@ async def test_cancelled_timers_leave_the_heap() -> None:
     id="N73",
     title="loop.stop() during one run ends the next run too",
     source="https://github.com/erdewit/nest_asyncio/blob/master/nest_asyncio.py",
+    present=("nest-asyncio>=1.3.0", "nest-asyncio2"),
     library="nest-asyncio",
     shown_in=("1.6.0",),
 )

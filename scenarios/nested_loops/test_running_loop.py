@@ -172,6 +172,32 @@ async def test_running_loop_is_set_back_after_a_run_that_fails() -> None:
 
 
 @scenario(
+    id="N24",
+    title="One test runs a loop, and every later test is told that a loop is running",
+    source="https://github.com/erdewit/nest_asyncio/issues/24",
+    library="nest-asyncio",
+    shown_in=("1.3.3", "1.4.0"),
+)
+async def test_second_test_of_a_process_can_run_its_own_loop() -> None:
+    """Symptom: tests fail by their order: "Cannot run the event loop while another loop is
+    running", and no such loop is to be found.
+
+    Cause: as N03; the second test's loop is one that apply() did not patch, and it looks.
+    Fix: 1.4.0. Workaround: a process for each test.
+    """
+
+    def body(loop: asyncio.AbstractEventLoop) -> None:
+        loop.run_until_complete(asyncio.sleep(0))  # the first test
+        nothing = asyncio.sleep(0)
+        try:
+            asyncio.new_event_loop().run_until_complete(nothing)  # the second test
+        finally:
+            nothing.close()
+
+    await program(body)
+
+
+@scenario(
     id="N12",
     title="run_forever() after a finished run: 'Cannot run the event loop while another ...'",
     source="https://github.com/erdewit/nest_asyncio/issues/27",

@@ -1,0 +1,316 @@
+"""Processes that are controlled over a real RabbitMQ while they run."""
+
+import asyncio
+import concurrent.futures
+import threading
+import time
+from typing import Any, Callable, List
+
+import kiwipy.rmq
+
+import plumpy
+from harness.scenario import scenario
+
+
+def connect(url: str) -> Any:
+    """Return a communicator with a thread of its own."""
+    return kiwipy.rmq.RmqThreadCommunicator.connect(connection_params={"url": url})
+
+
+async def answer(call: Callable[..., Any], *args: Any) -> Any:
+    """Make a remote call in another thread, as another program would, and return its answer."""
+
+    def elsewhere() -> Any:
+        value = call(*args)
+        while isinstance(value, concurrent.futures.Future):
+            value = value.result(timeout=5)
+        return value
+
+    return await asyncio.get_event_loop().run_in_executor(None, elsewhere)
+
+
+class Waits(plumpy.Process):
+    """Waits until it is resumed or killed."""
+
+    def run(self) -> Any:
+        return plumpy.Wait(self.go_on)
+
+    def go_on(self) -> None:
+        pass
+
+
+def _plant_deaf_processes() -> None:
+    """Make processes that answer every message and do nothing."""
+    plumpy.Process.pause = plumpy.Process.kill = lambda self, *args, **options: True
+
+
+@scenario(
+    id="B11r",
+    title="Pause, play and kill by RPC while a process runs",
+    source="https://github.com/aiidateam/plumpy/pull/150",
+    library="plumpy",
+    planted=_plant_deaf_processes,
+)
+async def test_process_is_controlled_by_rpc_while_it_runs(amqp_url: str) -> None:
+    """Symptom: none: a guard for the way that works.
+
+    Cause: the communicator has a thread of its own; what it receives is scheduled on the process's
+    loop.
+    """
+    communicator = connect(amqp_url)
+    process = Waits(communicator=communicator)
+    controller = plumpy.RemoteProcessThreadController(communicator)
+    task = asyncio.ensure_future(process.step_until_terminated())
+    assert await answer(controller.pause_process, process.pid)
+    assert process.paused
+    assert await answer(controller.play_process, process.pid)
+    assert not process.paused
+    assert await answer(controller.kill_process, process.pid)
+    await task
+    assert process.killed()
+    await answer(communicator.close)
+
+
+@scenario(
+    id="B11b",
+    title="Pause and kill all processes by broadcast while they run",
+    source="https://github.com/aiidateam/plumpy/pull/150",
+    library="plumpy",
+    planted=_plant_deaf_processes,
+    limit=8,
+)
+async def test_processes_are_controlled_by_broadcast_while_they_run(amqp_url: str) -> None:
+    """Symptom: none: a guard for the way that works.
+
+    Cause: each process subscribes to broadcasts when it is made, before it runs.
+    """
+    communicator = connect(amqp_url)
+    processes = [Waits(communicator=communicator) for _ in range(3)]
+    controller = plumpy.RemoteProcessThreadController(communicator)
+    tasks = [asyncio.ensure_future(process.step_until_terminated()) for process in processes]
+    await answer(controller.pause_all, "all")
+    while not all(process.paused for process in processes):
+        await asyncio.sleep(0.01)
+    await answer(controller.play_all)
+    while any(process.paused for process in processes):
+        await asyncio.sleep(0.01)
+    await answer(controller.kill_all, "all")
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(process.killed() for process in processes)
+    await answer(communicator.close)
+
+
+@scenario(
+    id="B20",
+    title="A message for a process is handled in the communicator's thread",
+    source="https://github.com/aiidateam/plumpy/pull/150",
+    present=("plumpy>=0.18.6,<=0.26.1",),
+    shown_in=("0.26.1",),
+)
+async def test_message_for_a_process_is_handled_in_its_loops_thread(amqp_url: str) -> None:
+    """Symptom: a data race: a status that is read while the process changes.
+
+    Cause: a process that is given a plain communicator subscribes its own method, and the
+    communicator calls that in its thread.
+    Fix: wrap_communicator(), or a process that wraps it by itself.
+    """
+    threads: List[int] = []
+
+    class Notes(Waits):
+        def message_receive(self, communicator: Any, message: Any) -> Any:
+            threads.append(threading.get_ident())
+            return super().message_receive(communicator, message)
+
+    communicator = connect(amqp_url)
+    process = Notes(communicator=communicator)
+    controller = plumpy.RemoteProcessThreadController(communicator)
+    await answer(controller.get_status, process.pid)
+    await answer(communicator.close)
+    assert threads == [threading.get_ident()]
+
+
+@scenario(
+    id="B08",
+    title="A subscriber of a raw communicator runs in the communicator's thread",
+    source="https://github.com/aiidateam/kiwipy/pull/52",
+    present=("kiwipy",),
+)
+async def test_subscriber_runs_in_the_thread_of_its_loop(amqp_url: str) -> None:
+    """Symptom: "There is no current event loop", "Non-thread-safe operation", or a data race.
+
+    Cause: the communicator calls its subscribers in the thread where it receives messages.
+    Fix: plumpy.wrap_communicator(communicator, loop).
+    """
+    communicator = connect(amqp_url)
+    communicator.add_rpc_subscriber(lambda *_: threading.get_ident(), "me")
+    thread = await answer(communicator.rpc_send, "me", None)
+    await answer(communicator.close)
+    assert thread == threading.get_ident()
+
+
+def _plant_unwrapped_communicator() -> None:
+    """Make wrap_communicator() wrap nothing."""
+    plumpy.wrap_communicator = lambda communicator, loop=None: communicator
+
+
+@scenario(
+    id="B08w",
+    title="A subscriber of a wrapped communicator runs in the thread of its loop",
+    source="https://github.com/aiidateam/plumpy/pull/150",
+    library="plumpy",
+    planted=_plant_unwrapped_communicator,
+)
+async def test_subscriber_of_a_wrapped_communicator_runs_in_its_loop(amqp_url: str) -> None:
+    """Symptom: none; the way that works, next to B08.
+
+    Cause: the wrapper schedules each call on the loop and hands the answer back.
+    """
+    threads, called = [], threading.Event()
+
+    def subscriber(*_: Any) -> None:
+        threads.append(threading.get_ident())
+        called.set()
+
+    communicator = connect(amqp_url)
+    wrapped = plumpy.wrap_communicator(communicator, asyncio.get_event_loop())
+    await answer(wrapped.add_broadcast_subscriber, subscriber)
+    await answer(communicator.broadcast_send, None)
+    await answer(called.wait, 5)
+    await answer(communicator.close)
+    assert threads == [threading.get_ident()]
+
+
+@scenario(
+    id="B08t",
+    title="A task for which no process exists yet is taken up in the thread of the loop",
+    source="https://github.com/aiidateam/plumpy/pull/150",
+    library="plumpy",
+    planted=_plant_unwrapped_communicator,
+)
+async def test_launch_task_is_taken_up_in_the_thread_of_the_loop(amqp_url: str) -> None:
+    """Symptom: none; launch, create and continue come before there is a process that could bring
+    them into its loop, so the communicator has to be wrapped by hand.
+
+    Cause: as B08w, for the task queue.
+    """
+    threads, called = [], threading.Event()
+
+    async def launcher(communicator: Any, task: Any) -> None:
+        threads.append(threading.get_ident())
+        called.set()
+
+    communicator = connect(amqp_url)
+    wrapped = plumpy.wrap_communicator(communicator, asyncio.get_event_loop())
+    await answer(wrapped.add_task_subscriber, launcher)
+    task = plumpy.create_launch_body(plumpy.Process)
+    await answer(communicator.task_send, task, True)
+    await answer(called.wait, 5)
+    await answer(communicator.close)
+    assert threads == [threading.get_ident()]
+
+
+@scenario(
+    id="B12",
+    title="An RPC reply to an idle worker's caller is lost until the worker wakes up",
+    source="https://docs.python.org/3/library/asyncio-dev.html#concurrency-and-multithreading",
+    present=("plumpy>=0.18.6,<=0.26.1",),
+    shown_in=("0.26.1",),
+    limit=60,  # a thousand round trips take 2 to 5 s
+)
+async def test_every_reply_of_an_idle_worker_is_delivered(amqp_url: str) -> None:
+    """Symptom: one reply in five comes with the next unrelated event, or never.
+
+    Cause: the reply's future is an asyncio future of the loop, made in the communicator's thread;
+    if the answer is faster than the callback is added, call_soon() does not wake the loop (L05).
+    Fix: futures are only touched in the thread of their loop.
+    """
+    communicator = connect(amqp_url)
+    wrapped = plumpy.wrap_communicator(communicator, asyncio.get_event_loop())
+    await answer(wrapped.add_rpc_subscriber, lambda _, message: message, "echo")
+
+    def ask() -> int:
+        for number in range(1000):
+            future = communicator.rpc_send("echo", number)
+            try:
+                while isinstance(future, concurrent.futures.Future):
+                    future = future.result(timeout=2)  # a delivered reply takes milliseconds
+            except concurrent.futures.TimeoutError:
+                return number
+        return 1000
+
+    answered = await asyncio.get_event_loop().run_in_executor(None, ask)
+    await answer(communicator.close)
+    assert answered == 1000, "reply %d was not delivered" % answered
+
+
+def blocks(seconds: float) -> Any:
+    """Return a process whose one step blocks its loop."""
+
+    class Blocks(plumpy.Process):
+        def run(self) -> Any:
+            time.sleep(seconds)
+            return plumpy.Wait(self.go_on)
+
+        def go_on(self) -> None:
+            pass
+
+    return Blocks
+
+
+def _plant_connections_that_do_not_beat() -> None:
+    """Make connections that send no heartbeat, as one does whose loop is blocked."""
+    import aiormq.connection
+
+    async def silent(self: Any) -> None:
+        await asyncio.sleep(3600)
+
+    aiormq.connection.Connection._Connection__heartbeat = silent
+
+
+@scenario(
+    id="B10",
+    title="A step that blocks its loop for several heartbeats: the process stays controllable",
+    source="https://github.com/aiidateam/aiida-core/issues/4595",
+    library="plumpy",
+    planted=_plant_connections_that_do_not_beat,
+    limit=15,  # it blocks for four heartbeats of one second
+)
+async def test_process_that_blocks_its_loop_stays_controllable(amqp_url: str) -> None:
+    """Symptom: none; the way that works, next to B10x.
+
+    Cause: the communicator's thread goes on beating; what arrives meanwhile is answered when the
+    step has ended.
+    """
+    communicator = connect(amqp_url + "?heartbeat=1")
+    lost: List[Any] = []
+    communicator._communicator._connection.close_callbacks.add(lambda *args: lost.append(args))
+    process = blocks(4)(communicator=communicator)
+    controller = plumpy.RemoteProcessThreadController(communicator)
+    task = asyncio.ensure_future(process.step_until_terminated())
+    killing = asyncio.ensure_future(answer(controller.kill_process, process.pid))
+    assert await killing
+    await task
+    assert process.killed()
+    assert not lost, lost
+    await answer(communicator.close)
+
+
+@scenario(
+    id="B10x",
+    title="A step that blocks the loop of its own connection: RabbitMQ closes the connection",
+    source="https://www.rabbitmq.com/docs/heartbeats",
+    present=("aio-pika",),
+    limit=15,  # it blocks for four heartbeats of one second
+)
+async def test_connection_in_a_blocked_loop_is_kept(amqp_url: str) -> None:
+    """Symptom: "missed heartbeats from client", and every process of the worker is redelivered.
+
+    Cause: the heartbeat is a task of the loop that the step blocks (L22).
+    Workaround: a connection in a thread of its own: kiwipy's RmqThreadCommunicator.
+    """
+    import aio_pika
+
+    connection = await aio_pika.connect(amqp_url + "?heartbeat=1")
+    channel = await connection.channel()
+    time.sleep(4)
+    await channel.declare_queue("after", exclusive=True)

@@ -1,0 +1,145 @@
+"""Waiting for a process that runs elsewhere: by broadcast, by polling, by both."""
+
+import asyncio
+import unittest
+from typing import Any
+
+import kiwipy
+
+from harness.scenario import scenario
+
+
+def waiter(*args: Any, **options: Any) -> Any:
+    """Return plumpy's waiter; skip for releases that have none."""
+    try:
+        from plumpy.waiting import ProcessWaiter
+    except ImportError:
+        raise unittest.SkipTest("this release of plumpy has no waiter")
+    return ProcessWaiter(*args, **options)
+
+
+def _plant_blind_poll() -> None:
+    """Make a look at a process see nothing."""
+    globals()["look"] = lambda pid: None
+
+
+def look(pid: Any) -> Any:
+    """Tell the final state of a process, as a look into the checkpoints would."""
+    from plumpy import ProcessState
+
+    return ProcessState.FINISHED
+
+
+@scenario(
+    id="W01",
+    title="Who subscribes to the end of a process after its end waits for ever",
+    source="https://github.com/aiidateam/aiida-core/issues/4150",
+    present=("kiwipy",),
+)
+async def test_end_of_a_process_is_heard_by_who_subscribes_late() -> None:
+    """Symptom: a parent waits for a child that has ended long ago.
+
+    Cause: a broadcast reaches those who are subscribed at that moment; nothing is kept.
+    Workaround: subscribe first and then look once (W02), and look again from time to time.
+    """
+    loop, communicator = asyncio.get_event_loop(), kiwipy.LocalCommunicator()
+    heard = loop.create_future()
+    communicator.broadcast_send(None, sender="child", subject="state_changed.running.finished")
+    communicator.add_broadcast_subscriber(lambda *_, **__: heard.set_result(True))
+    await asyncio.wait([heard], timeout=0.2)
+    assert heard.done(), "the broadcast was missed, and there will be no other"
+
+
+@scenario(
+    id="W02",
+    title="The poll interval as a back-up: a missed broadcast is made up for",
+    source="https://github.com/aiidateam/aiida-core/issues/4150",
+    library="plumpy",
+    planted=_plant_blind_poll,
+    limit=3,
+)
+async def test_missed_broadcast_is_made_up_for_by_polling() -> None:
+    """Symptom: none; the way that works, next to W01.
+
+    Cause: the waiter subscribes, and then looks at the process itself, at once and again at each
+    interval.
+    """
+    communicator = kiwipy.LocalCommunicator()
+    communicator.broadcast_send(None, sender="child", subject="state_changed.running.finished")
+    async with waiter(communicator, look, interval=0.01) as waits:
+        assert (await waits.wait("child")).value == "finished"
+
+
+@scenario(
+    id="W03",
+    title="The poll interval as the only mechanism",
+    source="https://github.com/aiidateam/aiida-core/issues/4150",
+    library="plumpy",
+    planted=_plant_blind_poll,
+    limit=3,
+)
+async def test_polling_alone_sees_the_end_of_a_process() -> None:
+    """Symptom: none; it works without a broker, and costs one look per interval.
+
+    Cause: the end is stored, and a look finds it whenever it comes.
+    """
+    async with waiter(None, look, interval=0.01) as waits:
+        assert (await waits.wait("child")).value == "finished"
+
+
+def _plant_deaf_communicator() -> None:
+    """Make a communicator whose broadcasts reach nobody."""
+    kiwipy.LocalCommunicator.broadcast_send = lambda *args, **options: True
+
+
+@scenario(
+    id="W04",
+    title="A broadcast ends the wait without any poll",
+    source="https://github.com/aiidateam/aiida-core/issues/4150",
+    library="plumpy",
+    planted=_plant_deaf_communicator,
+    limit=3,
+)
+async def test_broadcast_alone_ends_the_wait() -> None:
+    """Symptom: none; who subscribed in time needs no poll.
+
+    Cause: the last transition of a process is broadcast.
+    """
+    communicator = kiwipy.LocalCommunicator()
+    async with waiter(communicator) as waits:
+        waiting = asyncio.ensure_future(waits.wait("child"))
+        await asyncio.sleep(0.05)
+        communicator.broadcast_send(None, sender="child", subject="state_changed.running.finished")
+        assert (await waiting).value == "finished"
+
+
+@scenario(
+    id="B12p",
+    title="A wrapped subscriber's answer is lost until the loop wakes up, without any broker",
+    source="https://docs.python.org/3/library/asyncio-dev.html#concurrency-and-multithreading",
+    present=("plumpy>=0.18.6,<=0.26.1",),
+    shown_in=("0.26.1",),
+)
+async def test_every_answer_of_a_wrapped_subscriber_is_delivered() -> None:
+    """Symptom: as B12.
+
+    Cause: as B12: a race between the loop's thread and the caller's; the chance that 300 calls
+    all get through on a bad release is below 1e-14.
+    """
+    import concurrent.futures
+
+    from plumpy.communications import convert_to_comm
+
+    loop = asyncio.get_event_loop()
+    converted = convert_to_comm(lambda communicator, message: message, loop)
+
+    def communicator_thread() -> int:
+        for number in range(300):
+            try:
+                converted(None, number).result(timeout=2)
+            except concurrent.futures.TimeoutError:
+                return number
+        return 300
+
+    answered = await loop.run_in_executor(None, communicator_thread)
+    assert answered == 300, "answer %d was not delivered" % answered
