@@ -12,6 +12,7 @@ import functools
 import importlib.metadata
 import inspect
 import math
+import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -36,6 +37,7 @@ __all__ = ["FIXTURE", "FIXTURE_VARIABLE", "export", "oldest_python"]
 FIXTURE_VARIABLE = "AMQP_URL"
 #: Width of the lines that the exporter writes itself: that of this project's scenarios.
 _WIDTH = 100
+_THIS_PROJECT = "loop-harness"
 _RUNNER_IMPORTS = ("asyncio", "faulthandler", "gc", "os", "signal", "sys", "traceback", "unittest")
 _LAZY_ANNOTATIONS = Version("3.7")
 #: First Python that can evaluate ``list[int]``, and ``int | None``.
@@ -222,7 +224,9 @@ def _projects(statements: Iterable[ast.stmt]) -> Iterator[str]:
             for module in modules_of(node):
                 top = module.partition(".")[0]
                 if not is_standard(top) and top not in STAYS_HERE:
-                    yield canonicalize_name(known.get(top, [top])[0])
+                    # plumpy is part of this project's own distribution, too.
+                    names = [name for name in known.get(top, ()) if name != _THIS_PROJECT]
+                    yield canonicalize_name(names[0] if names else top)
 
 
 @functools.cache
@@ -234,7 +238,8 @@ def _installed(project: str) -> str | None:
     try:
         return importlib.metadata.version(project)
     except importlib.metadata.PackageNotFoundError:
-        return None
+        version = getattr(sys.modules.get(project.replace("-", "_")), "__version__", None)
+        return version if isinstance(version, str) else None
 
 
 def _sorted_imports(

@@ -214,6 +214,20 @@ def test_header_pins_a_release_that_the_record_shows_with_the_bug(write):
     assert '"nest-asyncio==1.3.3"' in export(record)
 
 
+def test_header_names_the_project_of_each_module_and_never_this_one(write, monkeypatch):
+    import harness.export
+
+    owners = {"plumpy": ["loop-harness", "plumpy"], "yaml": ["PyYAML"]}
+    monkeypatch.setattr(harness.export, "_projects_of_modules", lambda: owners)
+    record = write("import plumpy, yaml, nest_asyncio2, json\n")
+    header = export(record).splitlines()[2]
+    assert [name.partition("==")[0] for name in re.findall(r'"([^"]+)"', header)] == [
+        "plumpy",
+        "pyyaml",
+        "nest-asyncio2",
+    ]
+
+
 def test_docstring_tells_symptom_and_source(write):
     record = write("pass\n")
     doc = ast.get_docstring(ast.parse(export(record)))
