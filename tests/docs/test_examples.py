@@ -1,0 +1,116 @@
+"""The examples of the documentation run, and print what the pages say they print.
+
+The convention: the ``python`` blocks of a page are one program, in their order. A ``text`` block
+that follows one is exactly what that block prints. A block below a comment ``% not run: REASON`` is
+left out.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness.check import check
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+#: Pages whose python blocks are shown to be run in some other way.
+ELSEWHERE = {"check.md", "tutorial.md", "write-a-scenario.md", "export.md", "report.md"}
+PAGES = sorted(
+    path for path in (DOCS / "plumpy").glob("*.md") if "```python" in path.read_text()
+) + sorted(
+    path
+    for path in DOCS.glob("*.md")
+    if "```python" in path.read_text() and path.name not in ELSEWHERE
+)
+_FENCE = re.compile(r"^```(\w*)$")
+_MARK = "=== end of the block at line "
+
+
+@dataclass
+class Block:
+    language: str
+    line: int
+    text: str
+    is_run: bool
+
+
+def blocks(path: Path) -> list[Block]:
+    """The fenced blocks of a page, in order."""
+    found: list[Block] = []
+    start = 0
+    language: str | None = None
+    is_run = True
+    lines = path.read_text().splitlines(keepends=True)
+    for number, line in enumerate(lines, 1):
+        fence = _FENCE.match(line.rstrip())
+        if fence and language is None:
+            language, start = fence[1], number
+        elif line.rstrip() == "```" and language is not None:
+            text = "".join(lines[start : number - 1])
+            found.append(Block(language, start + 1, text, is_run))
+            language, is_run = None, True
+        elif language is None and line.startswith("% not run: "):
+            is_run = False
+    assert language is None, f"{path}:{start}: the block does not end"
+    return found
+
+
+def program(page: list[Block]) -> str:
+    """The page as one module, each statement on the line that it has on the page."""
+    lines: list[str] = []
+    for block in page:
+        if block.language == "python" and block.is_run:
+            lines += [""] * (block.line - 1 - len(lines))
+            lines += block.text.splitlines()
+            # The closing fence leaves a line for the mark, which ends the output of the block.
+            lines.append(f"print({_MARK + str(block.line)!r}, flush=True)")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(DOCS)))
+def test_page(path: Path, tmp_path: Path) -> None:
+    page = blocks(path)
+    # Importable under a name, as a checkpoint or a task message needs its classes to be.
+    module = "example_" + path.stem.replace("-", "_")
+    (tmp_path / f"{module}.py").write_text(program(page))
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", f"import {module}"]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{ROOT}", "HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, f"{path}\n{done.stderr}"
+    assert done.stderr == ""
+    printed = {}
+    rest = done.stdout
+    for block in page:
+        if block.language == "python" and block.is_run:
+            text, _, rest = rest.partition(f"{_MARK}{block.line}\n")
+            printed[block.line] = text
+    for block, following in zip(page, [*page[1:], None], strict=True):
+        if block.line in printed:
+            shown = following.text if following and following.language == "text" else ""
+            assert printed[block.line] == shown, f"{path}:{block.line} prints something else"
+
+
+def test_check_page(tmp_path: Path) -> None:
+    """The run that docs/check.md shows is a run of the file that it shows."""
+    shown, source = blocks(DOCS / "check.md")[:2]
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "test_communicator.py").write_text(source.text)
+    [run] = check([str(tmp_path)], limit=60)
+    for finding in run.findings:
+        place = f"{Path(finding.file).name}:{finding.line}: {finding.kind}: {finding.test}\n"
+        text = f"{place}    seen: {finding.seen}\n    fix:  {finding.kind.fix}\n"
+        assert text in shown.text
+    assert shown.text.count("seen: ") == len(run.findings) == 3
