@@ -113,7 +113,8 @@ class Intake:
             kwargs["pid"] = uuid.uuid5(_NAMESPACE, message.correlation_id)
         pid = kwargs.get("pid")
         key = dumps(pid, worker.loader)
-        if pid is not None and await worker.database(lambda: worker.ledger.find(key)):
+        known = None if pid is None else await worker.database(lambda: worker.ledger.find(key))
+        if known is not None:
             # Delivered again, or sent again by someone who gave the pid.
             if begin:
                 return await self._continue(message, pid, nowait)

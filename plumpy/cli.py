@@ -26,6 +26,8 @@ from plumpy.exceptions import PersistenceError
 from plumpy.persistence import SqlitePersister
 
 DEFAULT_BROKER = "amqp://guest:guest@127.0.0.1:5672/"
+#: Seconds that connecting may take.
+_CONNECT_TIMEOUT = 10.0
 DEFAULT_QUEUE = "kiwipy.tasks"
 
 
@@ -147,7 +149,7 @@ def open_persister(url: str | None) -> Any:
                     f"PostgreSQL needs an extra: pip install 'loop-harness[postgres]' ({exc})"
                 ) from None
             return PostgresPersister(url)
-    except (PersistenceError, OSError) as exc:
+    except (PersistenceError, OSError, ValueError) as exc:
         raise UsageError(f"cannot open {url}: {exc}") from None
     raise UsageError(
         f"unknown persister {url!r}: expected sqlite:///FILE or postgresql://USER@HOST/DATABASE"
@@ -160,9 +162,16 @@ def connected(url: str, **options: Any) -> Iterator[kiwipy.Communicator]:
 
     :raises UsageError: if that is not possible
     """
+    import aiormq
     from kiwipy.rmq import RmqThreadCommunicator
 
+    async def try_out() -> None:
+        # kiwipy's communicator leaves a thread behind when it cannot connect.
+        connection = await asyncio.wait_for(aiormq.connect(url), _CONNECT_TIMEOUT)
+        await connection.close()
+
     try:
+        asyncio.run(try_out())
         communicator = RmqThreadCommunicator(url, decoder=_codec.decode_safely, **options)
     except Exception as exc:
         text = " ".join(str(exc).split()) or type(exc).__name__

@@ -147,5 +147,5 @@ def execute_in(
     connection: psycopg.Connection[Any], statement: str, parameters: tuple[Any, ...]
 ) -> list[Any]:
     """Execute a statement that has ``?`` for its parameters, and return its rows."""
-    cursor = connection.execute(statement.replace("?", "%s"), parameters)  # type: ignore[arg-type]
+    cursor = connection.execute(statement.replace("?", "%s"), parameters)
     return cursor.fetchall() if cursor.description is not None else []

@@ -14,24 +14,36 @@ import logging
 import os
 import socket
 import uuid
+import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import kiwipy
 
-from plumpy import _codec, _crossing
+from plumpy import _codec, _crossing, _outbox, _sending
 from plumpy._intake import Intake
 from plumpy._ledger import Caller, Lease, LeaseLost, Ledger
+from plumpy._messages import (
+    KWARGS_KEY,
+    LAUNCH_TASK,
+    NOWAIT_KEY,
+    PERSIST_KEY,
+    PROCESS_CLASS_KEY,
+    TASK_ARGS,
+    TASK_KEY,
+)
 from plumpy._rabbitmq import TaskConsumer, TaskMessage
 from plumpy._running import Running, running_of
 from plumpy.communications import LoopCommunicator
 from plumpy.exceptions import PersistenceError
-from plumpy.loaders import ObjectLoader
+from plumpy.loaders import ObjectLoader, get_object_loader
 from plumpy.persistence import Bundle, LoadSaveContext
 from plumpy.persistence._codec import dumps, loads
+from plumpy.process_spec import ProcessSpec
 from plumpy.processes import Process
+from plumpy.waiting import ProcessWaiter
 
-__all__ = ["LeaseLost", "Worker", "record"]
+__all__ = ["LeaseLost", "Submitted", "Worker", "record", "submit"]
 
 _LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -62,6 +74,74 @@ def record(key: str, value: Any, process: Process | None = None) -> bool:
     if running is None:
         raise RuntimeError("only a process that is run by a worker can record what it did")
     return running.worker.ledger.record(running.lease, key, dumps(value))
+
+
+def submit(process_class: type[Process], inputs: dict[str, Any] | None = None) -> Process:
+    """Have another process run by any worker of the queue, and wait for it in this one.
+
+    To be called in a step of a process that a worker runs. What it returns is a process of this
+    program that ends as the other one does, with its outputs; a work chain may wait for it:
+
+    .. code-block:: python
+
+        return ToContext(child=submit(Child, {"a": 1}))
+
+    If the waiting process is taken over by another worker, it waits there; the other process is not
+    started a second time. Processes that wait need no slot.
+
+    :raises RuntimeError: if no worker runs the present process
+    """
+    parent = Process.current()
+    if parent is None or _worker_of(parent) is None:
+        raise RuntimeError("only a process that is run by a worker can submit others to its queue")
+    loader = get_object_loader()
+    child: Process = parent.launch(
+        Submitted,
+        inputs={
+            "process_class": loader.identify_object(process_class),
+            "process_inputs": inputs,
+            "process_pid": str(uuid.uuid4()),
+        },
+    )
+    return child
+
+
+#: The workers of this program, by the communicator that their processes have.
+_workers: weakref.WeakKeyDictionary[LoopCommunicator, Worker] = weakref.WeakKeyDictionary()
+
+
+def _worker_of(process: Process) -> Worker | None:
+    communicator = process._communicator
+    return _workers.get(communicator) if isinstance(communicator, LoopCommunicator) else None
+
+
+class Submitted(Process):
+    """Stands for a process that some worker runs; see :func:`submit`."""
+
+    @classmethod
+    def define(cls, spec: ProcessSpec) -> None:
+        super().define(spec)
+        spec.input("process_class", valid_type=str)
+        spec.input("process_inputs", required=False)
+        spec.input("process_pid", valid_type=str)
+        spec.outputs.dynamic = True
+
+    async def run(self) -> None:
+        """Send the task, wait for the end, and end in the same way."""
+        worker = _worker_of(self)
+        if worker is None:
+            raise RuntimeError("no worker runs this process any more")
+        inputs = self.inputs
+        assert inputs is not None
+        response = await worker.run_elsewhere(
+            inputs.process_class, inputs.get("process_inputs"), inputs.process_pid
+        )
+        if "result" not in response:
+            raise RuntimeError(
+                f"process {inputs.process_pid}: {response.get('exception') or 'was cancelled'}"
+            )
+        for label, value in (response["result"] or {}).items():
+            self.out(label, value)
 
 
 class Worker:
@@ -124,6 +204,7 @@ class Worker:
         self._allow = tuple(allow)
         self._stop = asyncio.Event()
         self._consumer: TaskConsumer
+        self._waiter: ProcessWaiter
         self._consuming = True
         self._running: dict[str, Running] = {}
         self._starting: set[str] = set()
@@ -151,6 +232,10 @@ class Worker:
         """Work until :meth:`stop` is called."""
         self.loop = asyncio.get_running_loop()
         self.communicator = LoopCommunicator(self._inner, self.loop)
+        _workers[self.communicator] = self
+        self._waiter = ProcessWaiter(
+            self.communicator, self._final_state, interval=5 * self._poll, loop=self.loop
+        )
         intake = Intake(self, self._allow)
 
         def on_task(message: TaskMessage) -> None:
@@ -289,6 +374,45 @@ class Worker:
             except PersistenceError as exc:
                 _LOGGER.warning("the callers of process %s may be told twice: %s", pid, exc)
 
+    async def run_elsewhere(
+        self, identifier: str, inputs: dict[str, Any] | None, pid: str
+    ) -> dict[str, Any]:
+        """Have a process run by any worker, unless that has been done; return its outcome."""
+        body = {
+            TASK_KEY: LAUNCH_TASK,
+            TASK_ARGS: {
+                PROCESS_CLASS_KEY: identifier,
+                KWARGS_KEY: {"inputs": inputs, "pid": pid},
+                NOWAIT_KEY: True,
+                PERSIST_KEY: True,
+            },
+        }
+        key = dumps(pid, self.loader)
+        if await self.database(lambda: self.ledger.find(key)) is None:
+            await self._send(body, pid)
+        await self._waiter.wait(pid)
+        while True:
+            # The broadcast may be faster than the entry in the ledger.
+            run = await self.persistently(lambda: self.ledger.find(key), pid)
+            if run is not None and run.outcome is not None:
+                outcome: dict[str, Any] = loads(run.outcome, self.loader)
+                return outcome
+            await asyncio.sleep(_RETRY / 10)
+
+    async def _send(self, body: dict[str, Any], pid: str) -> None:
+        while True:
+            try:
+                await _sending.send_task_and_wait(self._inner, body, no_reply=True)
+            except (*_outbox.TRANSIENT, kiwipy.DeliveryFailed) as exc:
+                _LOGGER.warning("cannot send the task of process %s yet: %r", pid, exc)
+                await asyncio.sleep(_RETRY)
+            else:
+                return
+
+    async def _final_state(self, pid: Any) -> str | None:
+        run = await self.database(lambda: self.ledger.find(dumps(pid, self.loader)))
+        return None if run is None or run.outcome is None else run.state
+
     # ------------------------------------------------------------------ housekeeping
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> None:
@@ -370,5 +494,6 @@ class Worker:
             await self.release(running.lease)
         await asyncio.wait([asyncio.wrap_future(self._consumer.flush())], timeout=_PATIENCE)
         self._consumer.close()
+        self._waiter.close()
         self._database.shutdown(wait=False)
         _LOGGER.info("%s has stopped", self.name)

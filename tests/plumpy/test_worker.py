@@ -1,0 +1,490 @@
+"""A worker over a real RabbitMQ: tasks, slots, leases, stopping, dying, and its command line."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import kiwipy
+import pytest
+
+import plumpy
+from plumpy import ToContext, cli
+from plumpy._codec import decode_safely
+from plumpy.persistence import SqlitePersister
+from plumpy.worker import Worker, record, submit
+
+TIMEOUT = 30
+GATES: dict[str, asyncio.Event] = {}
+
+
+class Adds(plumpy.Process):
+    """Does some steps, each of which it records, and finishes with an output."""
+
+    @classmethod
+    def define(cls, spec):
+        super().define(spec)
+        spec.input("a", valid_type=int, default=1)
+        spec.output("sum", valid_type=int)
+
+    def run(self):
+        record("run", 0)
+        return plumpy.Continue(self.more, 1)
+
+    def more(self, number):
+        record(f"step {number}", number)
+        if number < 3:
+            return plumpy.Continue(self.more, number + 1)
+        self.out("sum", self.inputs.a + number)
+        return None
+
+
+class Fails(plumpy.Process):
+    """Excepts."""
+
+    def run(self):
+        raise ValueError("on purpose")
+
+
+class Waits(plumpy.Process):
+    """Waits until it is resumed or killed."""
+
+    def run(self):
+        return plumpy.Wait(self.go_on, "waiting")
+
+    def go_on(self, *_):
+        """Finish."""
+
+
+class Unsavable(plumpy.Process):
+    """Has a state that has no form as text."""
+
+    def run(self):
+        return plumpy.Continue(self.go_on, object())
+
+    def go_on(self, _):
+        """Never come here."""
+
+
+class Gated(plumpy.Process):
+    """Is in a step until the gate opens."""
+
+    @classmethod
+    def define(cls, spec):
+        super().define(spec)
+        spec.input("gate", valid_type=str)
+
+    async def run(self):
+        await GATES[self.inputs.gate].wait()
+
+
+class Parent(plumpy.WorkChain):
+    """Waits for children that any worker runs."""
+
+    @classmethod
+    def define(cls, spec):
+        super().define(spec)
+        spec.outline(cls.start, cls.end)
+        spec.output("total", valid_type=int)
+
+    def start(self):
+        return ToContext(first=submit(Adds, {"a": 1}), second=submit(Adds, {"a": 2}))
+
+    def end(self):
+        self.out("total", self.ctx.first["sum"] + self.ctx.second["sum"])
+
+
+@pytest.fixture
+def persister(tmp_path: Path) -> Iterator[SqlitePersister]:
+    made = SqlitePersister(tmp_path / "processes.db")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def worker(
+    communicator: Any, persister: SqlitePersister
+) -> AsyncIterator[Callable[..., Any]]:
+    """Start workers in this loop; they are stopped at the end."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        def start(**options: Any) -> Worker:
+            made = Worker(communicator, persister, **{"slots": 4, "poll": 0.05, **options})
+            task = asyncio.create_task(made.run())
+
+            async def stop() -> None:
+                made.stop()
+                await asyncio.wait_for(task, TIMEOUT)
+
+            stack.push_async_callback(stop)
+            return made
+
+        yield start
+
+
+@pytest.fixture
+def controller(communicator: Any) -> plumpy.RemoteProcessController:
+    return plumpy.RemoteProcessController(communicator)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Let the loop turn until a condition holds."""
+
+    async def turn() -> None:
+        while not condition():
+            await asyncio.sleep(0.005)
+
+    await asyncio.wait_for(turn(), TIMEOUT)
+
+
+class TestTasks:
+    async def test_launch_answers_with_the_outputs(self, worker, controller, persister):
+        worker()
+        assert await controller.launch_process(Adds, init_kwargs={"inputs": {"a": 4}}) == {"sum": 7}
+        await until(lambda: not persister.ledger().all()[0].callers)
+        (run,) = persister.ledger().all()
+        assert (run.state, run.active) == ("finished", False)
+        assert set(persister.ledger().recorded(run.pid)) == {"run", "step 1", "step 2", "step 3"}
+
+    async def test_execute_creates_and_continues(self, worker, controller):
+        worker()
+        assert await controller.execute_process(Adds) == {"sum": 4}
+
+    async def test_nowait_answers_with_a_pid_that_can_be_called(self, worker, controller):
+        worker()
+        pid = await controller.launch_process(Waits, nowait=True)
+        assert await controller.pause_process(pid)
+        assert await controller.kill_process(pid)
+
+    async def test_errors_are_answers(self, worker, controller, communicator):
+        worker()
+        with pytest.raises(kiwipy.RemoteException, match="ValueError: on purpose"):
+            await controller.launch_process(Fails)
+        with pytest.raises(kiwipy.RemoteException, match="cannot save"):
+            await controller.launch_process(Unsavable)
+        with pytest.raises(kiwipy.RemoteException, match="no checkpoint of process 77"):
+            await controller.continue_process(77)
+
+    @pytest.mark.parametrize(
+        "task",
+        [
+            None,
+            "launch",
+            {},
+            {"task": "explode"},
+            {"task": ["launch"]},
+            {"task": "launch", "args": None},
+            {"task": "launch", "args": {"process_class": "os:system", "init_args": ["exit"]}},
+            {"task": "launch", "args": {"process_class": f"{__name__}:Adds", "init_kwargs": [1]}},
+            {
+                "task": "launch",
+                "args": {
+                    "process_class": f"{__name__}:Adds",
+                    "init_kwargs": {"inputs": {"a": "text"}},
+                },
+            },
+            {"task": "continue", "args": {"pid": {"un": "hashable"}}},
+            {"task": "continue", "args": {"pid": 1, "tag": "t"}},
+        ],
+    )
+    async def test_a_malformed_task_is_answered_and_the_worker_goes_on(
+        self, worker, controller, communicator, task
+    ):
+        worker()
+        answer = await asyncio.to_thread(communicator.task_send, task)
+        with pytest.raises(kiwipy.RemoteException):
+            while isinstance(answer, kiwipy.Future):
+                answer = await asyncio.wait_for(asyncio.wrap_future(answer), TIMEOUT)
+        assert await controller.launch_process(Adds) == {"sum": 4}
+
+    async def test_classes_can_be_limited(self, worker, controller):
+        worker(allow=["*:Adds"])
+        assert await controller.launch_process(Adds) == {"sum": 4}
+        with pytest.raises(kiwipy.RemoteException, match="not among the classes allowed"):
+            await controller.launch_process(Fails)
+
+    async def test_a_task_delivered_again_starts_no_second_process(
+        self, worker, controller, communicator, persister
+    ):
+        worker()
+        body = plumpy.create_launch_body(
+            Waits, init_kwargs={"pid": "same"}, persist=True, nowait=True
+        )
+        for _ in range(3):
+            answer = await asyncio.to_thread(communicator.task_send, body)
+            assert await asyncio.wrap_future(_flat(answer)) == "same"
+        assert len(persister.ledger().all()) == 1
+        await controller.kill_process("same")
+
+    async def test_continuing_a_process_that_runs_waits_for_it(self, worker, controller, persister):
+        worker()
+        pid = await controller.launch_process(Waits, nowait=True)
+        waiting = asyncio.create_task(controller.continue_process(pid))
+        await until(lambda: persister.ledger().all()[0].callers)
+        await controller.kill_process(pid, "enough")
+        with pytest.raises(kiwipy.RemoteException, match="KilledError: enough"):
+            await asyncio.wait_for(waiting, TIMEOUT)
+
+    async def test_continuing_a_process_that_has_ended_answers_at_once(
+        self, worker, controller, persister
+    ):
+        worker()
+        await controller.launch_process(Adds)
+        (run,) = persister.ledger().all()
+        assert await controller.continue_process(plumpy_pid(run.name)) == {"sum": 4}
+
+
+def plumpy_pid(name: str) -> Any:
+    """Return the pid that reads so."""
+    import uuid
+
+    return uuid.UUID(name)
+
+
+def _flat(future: Any) -> Any:
+    return plumpy.futures.unwrap_kiwi_future(future)
+
+
+class TestSlots:
+    async def test_no_more_steps_at_a_time_than_slots(self, worker, controller, persister):
+        GATES["slots"] = gate = asyncio.Event()
+        made = worker(slots=2)
+        kwargs = {"inputs": {"gate": "slots"}}
+        answers = [
+            asyncio.create_task(controller.launch_process(Gated, init_kwargs=kwargs))
+            for _ in range(5)
+        ]
+        await until(lambda: len(made.processes) == 2)
+        for _ in range(20):
+            await asyncio.sleep(0.005)
+            assert len(made.processes) <= 2
+        gate.set()
+        await asyncio.wait_for(asyncio.gather(*answers), TIMEOUT)
+
+    async def test_processes_that_wait_hold_no_slot(self, worker, controller):
+        worker(slots=1)
+        pids = [await controller.launch_process(Waits, nowait=True) for _ in range(5)]
+        assert await controller.launch_process(Adds) == {"sum": 4}
+        for pid in pids:
+            await controller.kill_process(pid)
+
+    async def test_a_parent_that_waits_for_children_holds_no_slot(self, worker, controller):
+        """A parent of two children, all in one slot: it would wait for ever for its children."""
+        worker(slots=1)
+        answer = controller.launch_process(Parent)
+        assert await asyncio.wait_for(answer, TIMEOUT) == {"total": 9}
+
+
+class TestTakingOver:
+    async def test_a_process_of_a_dead_worker_goes_on(self, worker, controller, persister):
+        process = Adds({"a": 1}, pid="left")
+        ledger = persister.ledger()
+        ledger.open(
+            '"left"',
+            name="left",
+            process_class=f"{__name__}:Adds",
+            queue="kiwipy.tasks",
+            state="created",
+            bundle=plumpy.persistence._codec.dumps(dict(plumpy.Bundle(process))),
+            worker="dead",
+            seconds=0.0,
+            caller=None,
+        )
+        process.close()
+        worker()
+        await until(lambda: ledger.find('"left"').outcome)
+        assert ledger.find('"left"').state == "finished"
+
+    async def test_a_worker_that_lost_a_process_lets_go_of_it(self, worker, controller, persister):
+        made = worker(lease=0.3)
+        await controller.launch_process(Waits, nowait=True)
+        with persister.ledger().transaction() as execute:
+            execute("UPDATE runs SET worker = 'thief', term = term + 1, expires = expires + 60")
+        await until(lambda: not made.processes)
+        assert persister.ledger().all()[0].worker == "thief"
+
+    async def test_stopping_gives_processes_back_with_what_they_reached(
+        self, communicator, persister, controller
+    ):
+        made = Worker(communicator, persister, poll=0.05)
+        running = asyncio.create_task(made.run())
+        await until(lambda: hasattr(made, "_consumer"))
+        pid = await controller.launch_process(Waits, nowait=True)
+        await controller.pause_process(pid, "rest")
+        await until(lambda: persister.load_checkpoint(pid)["_paused"])
+        made.stop()
+        await asyncio.wait_for(running, TIMEOUT)
+        (run,) = persister.ledger().all()
+        assert (run.active, run.worker, run.outcome) == (True, None, None)
+        with pytest.raises((kiwipy.UnroutableError, kiwipy.RemoteException)):
+            await controller.get_status(pid)
+
+
+class TestMessages:
+    """Whatever arrives is read without running anything, or refused."""
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"!!python/object/apply:os.system ['exit 1']",
+            b"!!python/object/new:subprocess.Popen [['touch', 'x']]",
+            b"!!python/name:os.system",
+            b"!!python/module:this",
+            b"!plumpy:Bundle {a: 1}",
+            b"\xff\xfe\x00",
+            b"{a: [1, 2",
+            b"a: 1\n---\nb: 2",
+            b"? {a: 1}\n: 2",
+            b"[" * 5000,
+            b"[" * 101 + b"]" * 101,
+            b"x" * (16 * 1024 * 1024 + 1),
+            b"\n".join(
+                [b"l0: &l0 [x, x, x, x, x, x, x, x, x, x]"]
+                + [
+                    b"l%d: &l%d [%s]" % (n, n, b", ".join([b"*l%d" % (n - 1)] * 10))
+                    for n in range(1, 9)
+                ]
+            ),
+        ],
+        ids=lambda body: repr(body[:24]),
+    )
+    def test_hostile_bodies_are_refused(self, body):
+        with pytest.raises(ValueError):
+            decode_safely(body)
+
+    def test_what_the_runtime_sends_is_read(self):
+        import uuid
+
+        from kiwipy.rmq import defaults
+
+        for value in (
+            ({"task": "continue", "args": {"pid": uuid.uuid4()}}, False),
+            plumpy.MessageBuilder.kill("t", True),
+            {"a": [1, 2.5, None, True, "x", b"bytes"]},
+        ):
+            assert decode_safely(defaults.ENCODER(value)) == value
+
+
+class TestCommandLine:
+    @pytest.fixture
+    def command(self, amqp_url: str, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+        def start(*arguments: str) -> subprocess.Popen[str]:
+            environment = {
+                **os.environ,
+                "PLUMPY_BROKER": amqp_url,
+                "PLUMPY_PERSISTER": f"sqlite:///{tmp_path / 'processes.db'}",
+                "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+            }
+            return subprocess.Popen(
+                [sys.executable, "-m", "plumpy.cli", *arguments],
+                env=environment,
+                cwd=tmp_path,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+
+        return start
+
+    async def test_a_worker_that_is_killed_loses_nothing(
+        self, command, controller, persister, tmp_path
+    ):
+        (tmp_path / "steps_for_test.py").write_text(STEPS)
+        sys.path.insert(0, str(tmp_path))
+        try:
+            import steps_for_test
+
+            options = ("worker", "--lease", "1", "--poll", "0.2", "--slots", "3")
+            first = command(*options)
+            answers = [
+                asyncio.create_task(controller.launch_process(steps_for_test.Slow))
+                for _ in range(3)
+            ]
+            ledger = persister.ledger()
+            await until(lambda: any(ledger.recorded(run.pid) for run in ledger.all()))
+            first.send_signal(signal.SIGKILL)
+            first.communicate()
+            second = command(*options)
+            assert await asyncio.wait_for(asyncio.gather(*answers), TIMEOUT) == [{"n": 3}] * 3
+            second.send_signal(signal.SIGTERM)
+            output, _ = await asyncio.to_thread(second.communicate)
+            assert second.returncode == 0, output
+            for run in ledger.all():
+                assert run.state == "finished"
+                assert set(ledger.recorded(run.pid)) == {"1", "2", "3"}
+        finally:
+            sys.path.remove(str(tmp_path))
+            sys.modules.pop("steps_for_test", None)
+
+    async def test_processes_are_listed_and_controlled(self, worker, command, controller):
+        worker()
+        pid = str(await controller.launch_process(Waits, nowait=True))
+
+        async def run(*arguments: str) -> tuple[int, str]:
+            process = command(*arguments)
+            output, _ = await asyncio.to_thread(process.communicate)
+            return process.returncode, output
+
+        for arguments, expected in (
+            (("pause", pid, "-m", "rest"), "pause: done"),
+            (("status", pid), "paused: True"),
+            (("play", pid), "play: done"),
+            (("list",), pid),
+            (("list", "--json"), '"state": "waiting"'),
+            (("kill", pid), "kill: done"),
+        ):
+            code, output = await run(*arguments)
+            assert code == 0, output
+            assert expected in output
+        code, output = await run("kill", pid)
+        assert (code, "no worker runs it" in output) == (1, True)
+
+    @pytest.mark.parametrize(
+        ("arguments", "text"),
+        [
+            (["worker", "--persister", "mysql://x"], "unknown persister"),
+            (["worker", "--persister", ""], "which processes?"),
+            (["list", "--persister", "sqlite:////proc/none/x.db"], "cannot open"),
+            (["kill"], "which processes? Give pids"),
+            (["status", "x", "--broker", "amqp://u:secret@127.0.0.1:1/"], "cannot connect to amqp"),
+        ],
+    )
+    def test_wrong_usage_is_one_clear_line(self, arguments, text, capsys, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.delenv("PLUMPY_PERSISTER", raising=False)
+        assert cli.main(arguments) == 2
+        error = capsys.readouterr().err
+        assert text in error
+        assert "secret" not in error
+        assert "Traceback" not in error
+
+
+STEPS = """
+import asyncio
+import plumpy
+from plumpy.worker import record
+
+
+class Slow(plumpy.Process):
+    @classmethod
+    def define(cls, spec):
+        super().define(spec)
+        spec.output("n", valid_type=int)
+
+    def run(self):
+        return plumpy.Continue(self.step_on, 1)
+
+    async def step_on(self, number):
+        record(str(number), number)
+        await asyncio.sleep(0.3)
+        if number < 3:
+            return plumpy.Continue(self.step_on, number + 1)
+        self.out("n", number)
+"""
