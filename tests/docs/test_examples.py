@@ -79,7 +79,7 @@ def test_page(path: Path, tmp_path: Path) -> None:
     # Importable under a name, as a checkpoint or a task message needs its classes to be.
     module = "example_" + path.stem.replace("-", "_")
     (tmp_path / f"{module}.py").write_text(program(page))
-    command = [sys.executable, "-X", "dev", "-W", "error", "-c", f"import {module}"]
+    command = [sys.executable, "-W", "error", "-c", f"import {module}"]
     done = subprocess.run(
         command,
         cwd=tmp_path,
