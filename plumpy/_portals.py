@@ -115,7 +115,7 @@ def drive(awaitable: Awaitable[_T]) -> Generator[Any, Any, _T]:
     del awaitable
     method: Callable[[Any], Any] = level.send
     argument: Any = None
-    below: list[tuple[Portal, Any]] = []
+    below: list[tuple[Portal, Any]] | None = None
     while True:
         portal = idle.pop() if idle else _new_portal()
         portal.task = task
@@ -130,6 +130,8 @@ def drive(awaitable: Awaitable[_T]) -> Generator[Any, Any, _T]:
             payload = portal.payload
             portal.payload = None
             if kind is _AWAITS:
+                if below is None:
+                    below = []
                 below.append((portal, level))
                 level = payload
                 method = level.send

@@ -64,7 +64,8 @@ def on_create(self: Process) -> None:
     self._creation_time = time.time()
     namespace = self.spec().inputs
     parsed = namespace.pre_process(self._raw_inputs or {})
-    self._parsed_inputs = parsed  # type: ignore[assignment]
+    if parsed:
+        self._parsed_inputs = parsed
     error = namespace.validate(parsed)
     if error is not None:
         raise ValueError(error)

@@ -120,7 +120,7 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
     _lazy_uuid: uuid.UUID | None = None
     _creation_time: float | None = None
     _raw_inputs: utils.AttributesFrozendict | None = None
-    _parsed_inputs: utils.AttributesFrozendict | None = None
+    _lazy_inputs: utils.AttributesFrozendict | None = None
     _lazy_outputs: dict[str, Any] | None = None
     _lazy_future: persistence.SavableFuture | None = None
     _lazy_event_helper: EventHelper | None = None
@@ -309,8 +309,18 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
 
     @property
     def inputs(self) -> utils.AttributesFrozendict | None:
-        """The inputs with defaults filled in."""
+        """The inputs with defaults filled in; None before they were parsed."""
         return self._parsed_inputs
+
+    @property
+    def _parsed_inputs(self) -> utils.AttributesFrozendict | None:
+        if self._lazy_inputs is None and self._creation_time is not None:
+            self._lazy_inputs = utils.AttributesFrozendict()
+        return self._lazy_inputs
+
+    @_parsed_inputs.setter
+    def _parsed_inputs(self, inputs: utils.AttributesFrozendict | None) -> None:
+        self._lazy_inputs = inputs
 
     @property
     def outputs(self) -> dict[str, Any]:
@@ -780,22 +790,7 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
 
     step = stepping.step
 
-    async def step_until_terminated(self) -> None:
-        """Do steps until the process has ended. The process is kept alive until then.
-
-        If another task is stepping it already, wait for its end.
-        """
-        if self._stepping_task is not None:
-            await stepping.wait_for_end(self)
-            return
-        if type(self).step is stepping.step:
-            steps = stepping.run(self, once=False)
-        else:
-            steps = stepping.run_own_steps(self)
-        if _portals.in_portal():
-            await steps
-        else:
-            await _portals.drive(steps)
+    step_until_terminated = stepping.step_until_terminated
 
     async def _run_task(self, callback: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call something in the scope of this process, and await it if need be."""

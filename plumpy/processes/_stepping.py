@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -32,25 +33,6 @@ async def run_in_scope(
         PROCESS_STACK.reset(token)
 
 
-async def run_own_steps(process: Process) -> None:
-    """Do the steps of a class that has a ``step`` of its own."""
-    under_way = _owned.under_way(process._loop)
-    key = id(process)
-    under_way[key] = process
-    try:
-        while not process.has_terminated():
-            await process.step()
-    finally:
-        under_way.pop(key, None)
-
-
-async def wait_for_end(process: Process) -> None:
-    """Wait until the process has ended, which another task is stepping."""
-    if process._stepping_task is _portals.current_task():
-        raise exceptions.InvalidStateError(f"{process} is being stepped by this very task")
-    await asyncio.wait([process.future()])
-
-
 async def step(self: Process) -> None:
     """Do one step: execute the current state, and enter the next one.
 
@@ -61,91 +43,148 @@ async def step(self: Process) -> None:
         raise exceptions.ClosedError("Process is closed")
     if self._stepping_task is not None:
         raise exceptions.InvalidStateError(f"{self} is being stepped already")
-    if _portals.in_portal():
-        await run(self, once=True)
-    else:
-        await _portals.drive(run(self, once=True))
+    await _steps(self, once=True)
 
 
-async def run(process: Process, once: bool) -> None:
-    """Do steps. However one goes, requests that came during it are answered when it ends.
+async def step_until_terminated(self: Process) -> None:
+    """Do steps until the process has ended. The process is kept alive until then.
 
-    :param once: do one only
+    If another task is stepping it already, wait for its end.
     """
-    task = process._stepping_task = _portals.current_task()
-    under_way = _owned.under_way(process._loop)
-    key = id(process)
-    under_way[key] = process
+    if self._stepping_task is not None:
+        if self._stepping_task is _portals.current_task():
+            raise exceptions.InvalidStateError(f"{self} is being stepped by this very task")
+        await asyncio.wait([self.future()])
+    elif type(self).step is step:
+        await _steps(self, once=False)
+    else:
+        task = _portals.current_task()
+        if task is not None:
+            _owned.own(self._loop, task)
+        while not self.has_terminated():
+            await self.step()
+
+
+async def _steps(process: Process, once: bool) -> None:
+    error = None
+    begin(process)
     try:
-        while True:
-            while process._paused is not None:
-                await _end_of_pause(process, process._paused)
-            state = process._state
-            assert state is not None
-            if not state.ALLOWED:
-                return
-            process._executed = state  # type: ignore[assignment]
-            process._stepping = True
-            failed = False
-            next_state: Any = None
+        while (future := await advance(process, once, error)) is not None:
             try:
-                # What executing the states of this package comes to, without the coroutines.
-                execute = type(state).execute
-                if execute is _RUN and state._command is None:  # type: ignore[attr-defined]
-                    function = state.run_fn  # type: ignore[attr-defined]
-                    token = PROCESS_STACK.set(PROCESS_STACK.get().pushed(process))
-                    try:
-                        result = function(*state.args, **state.kwargs)  # type: ignore[attr-defined]
-                        if type(result) is CoroutineType and (
-                            getattr(function, "__code__", None) is result.cr_code
-                            or is_coroutine_function(function)
-                        ):
-                            result = await result
-                    finally:
-                        PROCESS_STACK.reset(token)
-                    next_state = state.next_state(result)  # type: ignore[attr-defined]
-                elif execute is _WAIT:
-                    while (future := state.must_wait()) is not None:  # type: ignore[attr-defined]
-                        await future
-                    next_state = state.end_wait()  # type: ignore[attr-defined]
-                elif execute is _START:
-                    next_state = state.execute()
-                else:
-                    next_state = await process._run_task(state.execute)
-            except Interruption as interruption:
+                await future
+                error = None
+            except asyncio.CancelledError as exc:
+                error = exc
+    finally:
+        error = None
+        end(process)
+
+
+def begin(process: Process) -> None:
+    """The current task steps the process from now on."""
+    process._stepping_task = _portals.current_task()
+    _owned.under_way(process._loop)[id(process)] = process
+
+
+def end(process: Process) -> None:
+    """Nobody steps the process any more. What is still pending will not be carried out."""
+    _owned.under_way(process._loop).pop(id(process), None)
+    task = process._stepping_task
+    process._stepping = False
+    process._executed = None
+    process._stepping_task = None
+    if process._step_cancelled:
+        _control.was_step_cancelled(process, task)
+    action = process._interrupt_action
+    if action is not None:
+        _control.withdraw(process, action)
+
+
+def advance(
+    process: Process, once: bool, error: BaseException | None
+) -> Awaitable[asyncio.Future[Any] | None]:
+    """See :func:`run`; with a portal for all that it runs."""
+    steps = run(process, once, error)
+    return steps if _portals.in_portal() else _portals.drive(steps)
+
+
+async def run(
+    process: Process, once: bool, error: BaseException | None
+) -> asyncio.Future[Any] | None:
+    """Do steps until there is something to wait for; return that, or None at the end.
+
+    The caller waits and calls again. There is no portal and no frame to be kept meanwhile.
+
+    :param once: end after one step
+    :param error: what the wait ended by, if it was cancelled
+    """
+    while True:
+        state: Any = process._executed
+        if state is None:
+            if process._paused is not None:
+                if error is not None:
+                    raise error
+                return _end_of_pause(process._loop, process._paused)
+            state = process._state
+            if not state.ALLOWED:
+                return None
+            process._executed = state
+            process._stepping = True
+        failed = False
+        next_state: Any = None
+        try:
+            if error is not None:
+                raise error
+            # What executing the states of this package comes to, without their coroutines.
+            execute = type(state).execute
+            if execute is _RUN and state._command is None:
+                function = state.run_fn
+                token = PROCESS_STACK.set(PROCESS_STACK.get().pushed(process))
                 try:
-                    _control.adopt_interruption(process, interruption)
-                except ValueError as exc:
-                    next_state = _excepted(process, exc)
-                    failed = True
-            except asyncio.CancelledError:
-                if _control.was_step_cancelled(process, task):
-                    return
-                process._stepping = False
-                process._executed = None
-                _control.carry_out_action(process, None)
-                raise
-            except Exception as exc:
+                    result = function(*state.args, **state.kwargs)
+                    if type(result) is CoroutineType and (
+                        getattr(function, "__code__", None) is result.cr_code
+                        or is_coroutine_function(function)
+                    ):
+                        result = await result
+                finally:
+                    PROCESS_STACK.reset(token)
+                next_state = state.next_state(result)
+            elif execute is _WAIT:
+                future: asyncio.Future[Any] | None = state.must_wait()
+                if future is not None:
+                    return future
+                next_state = state.end_wait()
+            elif execute is _START:
+                next_state = state.execute()
+            else:
+                next_state = await process._run_task(state.execute)
+        except Interruption as interruption:
+            try:
+                _control.adopt_interruption(process, interruption)
+            except ValueError as exc:
                 next_state = _excepted(process, exc)
                 failed = True
-            if process._state is state:
-                _enter(process, next_state, failed)
-            if once:
-                return
+        except asyncio.CancelledError:
+            if _control.was_step_cancelled(process, process._stepping_task):
+                return None
             process._stepping = False
             process._executed = None
-            if process._step_cancelled:
-                _control.was_step_cancelled(process, task)
-    finally:
-        under_way.pop(key, None)
+            _control.carry_out_action(process, None)
+            raise
+        except Exception as exc:
+            next_state = _excepted(process, exc)
+            failed = True
+        finally:
+            error = None
+        if process._state is state:
+            _enter(process, next_state, failed)
         process._stepping = False
         process._executed = None
-        process._stepping_task = None
         if process._step_cancelled:
-            _control.was_step_cancelled(process, task)
-        action = process._interrupt_action
-        if action is not None:
-            _control.withdraw(process, action)
+            _control.was_step_cancelled(process, process._stepping_task)
+        if once:
+            return None
 
 
 _START = Created.execute
@@ -176,16 +215,18 @@ def _excepted(process: Process, exc: BaseException) -> process_states.State:
     )
 
 
-async def _end_of_pause(process: Process, paused: asyncio.Future[Any]) -> None:
-    # Not the future itself: cancelling the task that steps must not end the pause.
-    waiter = process._loop.create_future()
+def _end_of_pause(
+    loop: asyncio.AbstractEventLoop, paused: asyncio.Future[Any]
+) -> asyncio.Future[None]:
+    """Return a future for the end of a pause.
+
+    Not the one that stands for the pause: cancelling the task that steps must not end it.
+    """
+    waiter = loop.create_future()
 
     def wake(_: object) -> None:
         if not waiter.done():
             waiter.set_result(None)
 
     paused.add_done_callback(wake)
-    try:
-        await waiter
-    finally:
-        paused.remove_done_callback(wake)
+    return waiter
