@@ -15,11 +15,13 @@ from harness.errors import HarnessError
 from harness.scenario import Scenario, record_of
 
 
-def select(words: Sequence[str] = ()) -> list[Scenario]:
+def select(words: Sequence[str] = (), problems: list[str] | None = None) -> list[Scenario]:
     """Return the scenarios that some words of a command line mean, in the order of their files.
 
     :param words: ids (``N05``), files, directories or ``file::name``; none means every scenario of
         ``./scenarios``, or of the installed library where there is no such directory
+    :param problems: takes a line for each file of the library that cannot be imported, so that the
+        others can be used; without it such a file is an error
     :raises HarnessError: for a word that means nothing, a file that cannot be imported, and an id
         that two scenarios have
     """
@@ -36,7 +38,7 @@ def select(words: Sequence[str] = ()) -> list[Scenario]:
     ids = [word for word in words if not _is_path(word)]
     if ids or not words:
         library: dict[str, Scenario] = {}
-        _add(library, _load(_files(_library())))
+        _add(library, _load(_files(_library()), problems))
         for id in ids or library:
             if id not in library:
                 near = [known for known in library if known[:2].lower() == id[:2].lower()]
@@ -74,17 +76,22 @@ def _add(found: dict[str, Scenario], records: Iterable[Scenario]) -> None:
             raise HarnessError(f"two scenarios have the id {record.id!r}: {places}; rename one")
 
 
-def _load(files: Iterable[Path]) -> Iterator[Scenario]:
+def _load(files: Iterable[Path], problems: list[str] | None = None) -> Iterator[Scenario]:
     for file in files:
         try:
             module = _import(file.resolve())
-        except HarnessError as error:
-            raise HarnessError(f"{file}: {error}") from None
         except Exception as error:
-            raise HarnessError(
-                f"{file} cannot be imported ({type(error).__name__}: {error}); "
-                "a scenario imports the library under test inside its body"
-            ) from error
+            if isinstance(error, HarnessError):
+                text = f"{file}: {error}"
+            else:
+                text = (
+                    f"{file} cannot be imported ({type(error).__name__}: {error}); "
+                    "a scenario imports the library under test inside its body"
+                )
+            if problems is None:
+                raise HarnessError(text) from error
+            problems.append(text)
+            continue
         for value in list(vars(module).values()):
             record = record_of(value)
             if record is not None and value.__module__ == module.__name__:

@@ -47,9 +47,10 @@ def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     if not args.scenarios:
         raise HarnessError("name the scenario to bisect, for example 'harness bisect N05'")
-    records = select(args.scenarios)
+    problems: list[str] = []
+    records = select(args.scenarios, problems)
     found = interpreters_for(args)
-    problems = [str(one) for one in found.rejected] if args.python else []
+    problems += [str(one) for one in found.rejected] if args.python else []
     with engine_for(args) as engine:
         unexpected = _run(args, engine, records, found, problems)
     for problem in dict.fromkeys(problems):

@@ -80,7 +80,8 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="a release (1.5.2), a specifier ('>=1.3,<1.5'), a requirement "
-        "(nest-asyncio2==1.7.4), newest, all or none (Python alone); default: all",
+        "(nest-asyncio2==1.7.4), newest, all or none (Python alone); "
+        "default: all that matter",
     )
     parser.add_argument("--pre", action="store_true", help="try pre-releases too")
     parser.add_argument("--yanked", action="store_true", help="try yanked releases too")
@@ -93,7 +94,8 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    records = select(args.scenarios)
+    unreadable: list[str] = []
+    records = select(args.scenarios, unreadable)
     found = interpreters_for(args)
     cells, problems = plan(
         records,
@@ -102,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
         pre=args.pre,
         yanked=args.yanked,
         offline=args.offline,
+        thin=True,
     )
     if args.shard:
         cells = shard(cells, args.shard)
@@ -110,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
         return EXIT_AS_EXPECTED
     with progress_bar("cells") as progress, engine_for(args) as engine:
         grid = engine.run(cells, progress, repeat=args.repeat)
-    grid.problems[:0] = [*problems, *(map(str, found.rejected) if args.python else ())]
+    grid.problems[:0] = [*unreadable, *problems, *(map(str, found.rejected) if args.python else ())]
     report = grid.report(records)
     if args.output:
         report.save(args.output)

@@ -17,6 +17,10 @@ from harness.matrix.interpreters import Interpreter
 from harness.matrix.releases import released_versions
 from harness.scenario import Scenario
 
+#: A project with more releases than this is tried, unless asked otherwise, only where its record
+#: speaks of it.
+MANY = 50
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -87,10 +91,15 @@ class ReleaseChoice:
                 ) from None
         return cls(tuple(specifiers), "newest" in words, "none" in words)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing is asked for."""
+        return not (self.specifiers or self.newest or self.none)
+
     def choose(self, library: str, known: Sequence[Version]) -> list[Version]:
         """Return the releases of one project that are asked for, oldest first."""
-        if not self.specifiers and not self.newest:
-            return [] if self.none else list(known)
+        if self.is_open:
+            return list(known)
         wanted = {
             version
             for name, specifier in self.specifiers
@@ -148,6 +157,7 @@ def plan(
     pre: bool = False,
     yanked: bool = False,
     offline: bool = False,
+    thin: bool = False,
     say: Say = say_on_stderr,
 ) -> tuple[list[Cell], list[str]]:
     """Lay out the grid of some scenarios.
@@ -155,6 +165,8 @@ def plan(
     :param choice: the releases asked for; all of them if it is empty
     :param pre: whether pre-releases count among all releases
     :param yanked: whether yanked releases do
+    :param thin: whether to try, of a project with very many releases, only those at the ends of
+        what a record says, those it shows, and the newest; unless releases are asked for
     :return: the cells, and what is asked for and cannot be had
     :raises HarnessError: if releases are asked for that no scenario of these is about
     """
@@ -173,13 +185,40 @@ def plan(
         except HarnessError as error:
             known[library] = []
             problems.append(str(error))
-    cells = [
-        Cell(record, interpreter, library, release)
-        for record in records
-        for library, release in _places(record, choice, known)
-        for interpreter in interpreters
-    ]
+    crowded = [name for name in about if thin and choice.is_open and len(known[name]) > MANY]
+    for name in crowded:
+        say(
+            f"{name}: of {len(known[name])} releases only the newest and those that the records "
+            "speak of; --release all runs all"
+        )
+    cells = []
+    for record in records:
+        near = {**known, **{name: _spoken_of(record, name, known[name]) for name in crowded}}
+        cells += [
+            Cell(record, interpreter, library, release)
+            for library, release in _places(record, choice, near)
+            for interpreter in interpreters
+        ]
     return cells, problems
+
+
+def _spoken_of(record: Scenario, library: str, known: Sequence[Version]) -> list[Version]:
+    """Return the newest release, those that the record shows, and both sides of each end."""
+    inside = [
+        any(
+            interval.library == library and interval.releases.contains(version, prereleases=True)
+            for interval in record.present
+        )
+        for version in known
+    ]
+    ends = {
+        known[place]
+        for index in range(1, len(known))
+        if inside[index - 1] != inside[index]
+        for place in (index - 1, index)
+    }
+    shown = {version for version in known if str(version) in record.shown_in}
+    return sorted({*ends, *shown, *known[-1:]})
 
 
 def _versions(

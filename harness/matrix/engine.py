@@ -121,15 +121,20 @@ class Engine:
         grid = Grid()
         self._export({cell.record.id: cell.record for cell in cells}.values(), grid)
         cells = [cell for cell in cells if cell.record.id in self._scripts]
-        self._install([cell for cell in cells if cell.is_claimed], grid)
         keys: dict[int, tuple[str, str]] = {}
-        wanted: dict[tuple[str, str], list[Cell]] = {}
-        for cell in cells:
-            key = self._key(cell)
-            if key is not None:
-                keys[id(cell)] = key
-                wanted.setdefault(key, []).append(cell)
-        self._run_missing(wanted, len(cells), repeat, grid, progress)
+        done = 0
+        # Project by project: what is quick to get has run before the rest is installed.
+        for library in dict.fromkeys(cell.library for cell in cells):
+            group = [cell for cell in cells if cell.library == library]
+            self._install([cell for cell in group if cell.is_claimed], grid)
+            wanted: dict[tuple[str, str], list[Cell]] = {}
+            for cell in group:
+                key = self._key(cell)
+                if key is not None:
+                    keys[id(cell)] = key
+                    wanted.setdefault(key, []).append(cell)
+            done += len(group) - sum(map(len, wanted.values()))
+            done = self._run_missing(wanted, done, len(cells), repeat, grid, progress)
         names = _builds({cell.interpreter for cell in cells})
         showed = {
             script
@@ -259,16 +264,17 @@ class Engine:
     def _run_missing(
         self,
         wanted: Mapping[tuple[str, str], Sequence[Cell]],
+        done: int,
         total: int,
         repeat: int,
         grid: Grid,
         progress: Progress,
-    ) -> None:
+    ) -> int:
+        """Run what is not known; return how many cells are done then, ``done`` before."""
         durations = self._durations()
         runs: list[tuple[float, Run]] = []
         owner: dict[int, tuple[str, str]] = {}
         left: Counter[tuple[str, str]] = Counter()
-        done = total - sum(map(len, wanted.values()))
         for key, cells in wanted.items():
             record = cells[0].record
             keeps = self._keeps(record)
@@ -283,7 +289,7 @@ class Engine:
                 runs.append((durations.get(record.id, record.limit), run))
         progress(done, total)
         if not runs:
-            return
+            return done
 
         def finished(run: Run, ran: Ran) -> None:
             nonlocal done
@@ -301,9 +307,10 @@ class Engine:
         longest: dict[str, float] = {}
         # Longest first: a long run that starts last would be waited for alone.
         runs.sort(key=lambda pair: -pair[0])
-        grid.ran = len(runs)
+        grid.ran += len(runs)
         self._runner.run([run for _, run in runs], finished)
         write_atomically(self._durations_file, json.dumps({**durations, **longest}))
+        return done
 
     def _keeps(self, record: Scenario) -> bool:
         return not any(word in self._scripts[record.id] for word in _OUTSIDE)
