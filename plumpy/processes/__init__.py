@@ -1,8 +1,8 @@
 """Processes."""
 
-from __future__ import annotations
+# ruff: noqa: F401 - what is importable from here is part of the interface
 
-from typing import Any, Hashable  # noqa: UP035
+from __future__ import annotations
 
 from aio_pika.exceptions import ChannelInvalidStateError, ConnectionClosed
 

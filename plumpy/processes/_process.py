@@ -7,19 +7,17 @@ import asyncio
 import functools
 import inspect
 import logging
-import uuid
-import weakref
 from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, TypeVar, cast
+from uuid import UUID
 
 import kiwipy
 
 from .. import (
     _crossing,
     _nesting,
-    _portals,
     events,
     exceptions,
     persistence,
@@ -27,7 +25,7 @@ from .. import (
     utils,
 )
 from ..base.state_machine import State as MachineState
-from ..base.state_machine import StateEventHook, StateMachine, StateMachineMeta, event
+from ..base.state_machine import StateEventHook, StateMachine, StateMachineMeta
 from ..base.utils import run_hook
 from ..event_helper import EventHelper
 from ..futures import CancellableAction
@@ -36,7 +34,7 @@ from ..process_listener import ProcessListener
 from ..process_spec import ProcessSpec
 from ..process_states import ProcessState
 from ..utils import PID_TYPE, SAVED_STATE_TYPE, protected
-from . import _control, _hooks, _messages, _saving
+from . import _control, _hooks, _members, _messages, _outcome, _requests, _saving
 from . import _stepping as stepping
 from ._outputs import emit
 from ._scope import PROCESS_STACK
@@ -117,7 +115,7 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
     _logger: logging.Logger | None = None
     _link: _crossing.Link | None = None
     _lazy_pid: Any = None
-    _lazy_uuid: uuid.UUID | None = None
+    _lazy_uuid: UUID | None = None
     _creation_time: float | None = None
     _raw_inputs: utils.AttributesFrozendict | None = None
     _lazy_inputs: utils.AttributesFrozendict | None = None
@@ -143,6 +141,13 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
     _closed = False
     _cleanups: list[Callable[[], None]] | None = None
     __called = False
+
+    _uuid = _members.uuid_member
+    _pid = _members.pid_member
+    _parsed_inputs = _members.parsed_inputs
+    _outputs = _members.outputs
+    _event_helper = _members.event_helper
+    _future = _members.future
 
     @classmethod
     def current(cls) -> Process | None:
@@ -279,28 +284,9 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
         return cast("PID_TYPE | None", self._pid)
 
     @property
-    def _pid(self) -> Any:
-        return self._lazy_pid if self._lazy_pid is not None else self._uuid
-
-    @_pid.setter
-    def _pid(self, pid: Any) -> None:
-        self._lazy_pid = pid
-
-    @property
-    def uuid(self) -> uuid.UUID | None:
+    def uuid(self) -> UUID | None:
         """The UUID of the process."""
-        return self._uuid
-
-    @property
-    def _uuid(self) -> uuid.UUID | None:
-        # Not every process is ever asked for it.
-        if self._lazy_uuid is None and self._creation_time is not None:
-            self._lazy_uuid = uuid.uuid4()
-        return self._lazy_uuid
-
-    @_uuid.setter
-    def _uuid(self, value: uuid.UUID | None) -> None:
-        self._lazy_uuid = value
+        return cast("UUID | None", self._uuid)
 
     @property
     def raw_inputs(self) -> utils.AttributesFrozendict | None:
@@ -310,33 +296,12 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
     @property
     def inputs(self) -> utils.AttributesFrozendict | None:
         """The inputs with defaults filled in; None before they were parsed."""
-        return self._parsed_inputs
-
-    @property
-    def _parsed_inputs(self) -> utils.AttributesFrozendict | None:
-        if self._lazy_inputs is None and self._creation_time is not None:
-            self._lazy_inputs = utils.AttributesFrozendict()
-        return self._lazy_inputs
-
-    @_parsed_inputs.setter
-    def _parsed_inputs(self, inputs: utils.AttributesFrozendict | None) -> None:
-        self._lazy_inputs = inputs
+        return cast("utils.AttributesFrozendict | None", self._parsed_inputs)
 
     @property
     def outputs(self) -> dict[str, Any]:
         """The outputs that have been emitted so far."""
-        return self._outputs
-
-    @property
-    def _outputs(self) -> dict[str, Any]:
-        outputs = self._lazy_outputs
-        if outputs is None:
-            outputs = self._lazy_outputs = {}
-        return outputs
-
-    @_outputs.setter
-    def _outputs(self, outputs: dict[str, Any]) -> None:
-        self._lazy_outputs = outputs
+        return cast("dict[str, Any]", self._outputs)
 
     @property
     def logger(self) -> logging.Logger:
@@ -364,118 +329,19 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
 
     def future(self) -> persistence.SavableFuture:
         """Return the future for the outputs. Cancelling it kills the process."""
-        return self._future
-
-    @property
-    def _future(self) -> persistence.SavableFuture:
-        future = self._lazy_future
-        if future is None:
-            future = self._lazy_future = persistence.SavableFuture(loop=self._loop)
-            if not self._settle(future):
-                future.add_done_callback(functools.partial(_control.future_done, weakref.ref(self)))
-        return future
-
-    @_future.setter
-    def _future(self, future: persistence.SavableFuture) -> None:
-        self._lazy_future = future
-        if not future.done():
-            future.add_done_callback(functools.partial(_control.future_done, weakref.ref(self)))
-
-    def _settle(self, future: persistence.SavableFuture) -> bool:
-        """Give the future the outcome of the process, if it has one already."""
-        state = self._state
-        if isinstance(state, process_states.Finished):
-            future.set_result(self._outputs)
-        elif isinstance(state, process_states.Excepted):
-            future.set_exception(state.exception or Exception("the process excepted"))
-            future.exception()
-        elif isinstance(state, process_states.Killed):
-            future.set_exception(_hooks.killed_error(state.msg))
-            future.exception()
-        else:
-            return False
-        return True
-
-    @property
-    def _event_helper(self) -> EventHelper:
-        helper = self._lazy_event_helper
-        if helper is None:
-            helper = self._lazy_event_helper = EventHelper(ProcessListener)
-        return helper
-
-    @_event_helper.setter
-    def _event_helper(self, helper: EventHelper) -> None:
-        self._lazy_event_helper = helper
+        return cast(persistence.SavableFuture, self._future)
 
     # --- how it ended, if it has
 
-    def has_terminated(self) -> bool:
-        """Return whether the process has ended."""
-        return self._state.is_terminal()  # type: ignore[union-attr]
-
-    def result(self) -> Any:
-        """Return the result of the last step.
-
-        :raises KilledError: if the process was killed
-        :raises InvalidStateError: if the process has not ended; if it excepted, its exception
-        """
-        state = self._state
-        if isinstance(state, process_states.Finished):
-            return state.result
-        if isinstance(state, process_states.Killed):
-            raise exceptions.KilledError(state.msg)
-        if isinstance(state, process_states.Excepted):
-            raise state.exception or Exception("process excepted")
-        raise exceptions.InvalidStateError("process has not ended")
-
-    def successful(self) -> bool:
-        """Return whether the process has done what it was to do.
-
-        :raises InvalidStateError: if it has not finished
-        """
-        if isinstance(self._state, process_states.Finished):
-            return self._state.successful
-        raise exceptions.InvalidStateError("process is not in the finished state")
-
-    @property
-    def is_successful(self) -> bool:
-        """Whether the process has finished, and done what it was to do."""
-        return isinstance(self._state, process_states.Finished) and self._state.successful
-
-    def killed(self) -> bool:
-        """Return whether the process was killed."""
-        return self.state is _KILLED
-
-    def killed_msg(self) -> MessageType | None:
-        """Return the message that the kill came with.
-
-        :raises InvalidStateError: if the process was not killed
-        """
-        if isinstance(self._state, process_states.Killed):
-            return self._state.msg
-        raise exceptions.InvalidStateError("Has not been killed")
-
-    def exception(self) -> BaseException | None:
-        """Return the exception that the process ended by, or None."""
-        if isinstance(self._state, process_states.Excepted):
-            return self._state.exception
-        return None
-
-    @property
-    def is_excepted(self) -> bool:
-        """Whether the process ended by an exception."""
-        return self.state is _EXCEPTED
-
-    def done(self) -> bool:
-        """Deprecated: use :meth:`has_terminated`."""
-        import warnings
-
-        warnings.warn(
-            "`Process.done` is deprecated, use `Process.has_terminated`",
-            DeprecationWarning,
-            stacklevel=2,
-        )
-        return self._lazy_future.done() if self._lazy_future is not None else self.has_terminated()
+    has_terminated = _outcome.has_terminated
+    result = _outcome.result
+    successful = _outcome.successful
+    is_successful = _outcome.is_successful
+    killed = _outcome.killed
+    killed_msg = _outcome.killed_msg
+    exception = _outcome.exception
+    is_excepted = _outcome.is_excepted
+    done = _outcome.done
 
     def get_status_info(self, out_status_info: dict) -> None:  # type: ignore[type-arg]
         """Put what a status request is answered with into a dictionary."""
@@ -660,81 +526,14 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
 
     # --- control
 
-    def kill(self, msg_text: str | None = None, force_kill: bool = False) -> bool | asyncio.Future:  # type: ignore[type-arg]
-        """Kill the process. A step under way ends first, unless it is forced.
-
-        :param msg_text: why, in words
-        :param force_kill: end the process now; the step under way is cancelled, its result dropped
-        :return: whether the process is killed, or a future for that
-        """
-        return _control.on_loop(self, _control.kill, msg_text, force_kill)
-
-    @property
-    def is_killing(self) -> bool:
-        """Whether the process is going to be killed."""
-        return self._killing is not None and not self._killing.done()
-
-    def pause(self, msg_text: str | None = None) -> bool | CancellableAction:
-        """Pause the process. A step under way ends first.
-
-        :param msg_text: becomes the status during the pause
-        :return: whether the process is paused, or a future for that
-        """
-        return cast("bool | CancellableAction", _control.on_loop(self, _control.pause, msg_text))
-
-    def play(self) -> bool:
-        """Let a paused process go on, and withdraw a pause that is still to come.
-
-        :return: True
-        """
-        return cast(bool, _control.on_loop(self, _control.play))
-
-    @event(from_states=process_states.Waiting)
-    def resume(self, *args: Any) -> None:
-        """Let a waiting process go on.
-
-        :param args: at most one value, for the method that it goes on with
-        :raises EventError: if the process is not waiting
-        """
-        _control.on_loop(self, _control.resume, *args)
-
-    def fail(
-        self,
-        exception: BaseException | None,
-        trace_back: TracebackType | None,
-    ) -> None:
-        """End the process by an exception. One that has ended already stays as it is."""
-        _control.on_loop(self, _control.fail, exception, trace_back)
-
-    def call_soon(
-        self, callback: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> events.ProcessCallback:
-        """Have a function or coroutine function called soon, in the scope of the process.
-
-        What it raises ends the process. It is not part of any step, and runs in any state.
-        """
-        scheduled = events.ProcessCallback(self, callback, args, kwargs)
-        if _control.is_foreign(self):
-            self._loop.call_soon_threadsafe(_control.start, self._loop, scheduled.run)
-        else:
-            _control.start(self._loop, scheduled.run)
-        return scheduled
-
-    def callback_excepted(
-        self,
-        _callback: Callable[..., Any],
-        exception: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Hook: a function given to :meth:`call_soon` raised; ends the process."""
-        if self.has_terminated():
-            self.logger.error(
-                "Process<%s>: a callback raised after the end of the process",
-                self.pid,
-                exc_info=exception,
-            )
-            return
-        self.fail(exception, trace)
+    kill = _requests.kill
+    is_killing = _requests.is_killing
+    pause = _requests.pause
+    play = _requests.play
+    resume = _requests.resume
+    fail = _requests.fail
+    call_soon = _requests.call_soon
+    callback_excepted = _requests.callback_excepted
 
     def _create_interrupt_action(self, exception: process_states.Interruption) -> CancellableAction:
         return _control.interrupt_action(self, exception)

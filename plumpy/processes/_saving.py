@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from .. import events, persistence, utils
 from ..utils import SAVED_STATE_TYPE
@@ -67,11 +67,17 @@ def load(process: Process, saved_state: SAVED_STATE_TYPE) -> None:
     process._uuid = saved_uuid
     if BundleKeys.INPUTS_RAW in saved_state:
         decoded = process.decode_input_args(saved_state[BundleKeys.INPUTS_RAW])
-        process._raw_inputs = utils.AttributesFrozendict(decoded)
+        process._raw_inputs = _frozen(decoded)
     if BundleKeys.INPUTS_PARSED in saved_state:
         decoded = process.decode_input_args(saved_state[BundleKeys.INPUTS_PARSED])
-        process._parsed_inputs = utils.AttributesFrozendict(decoded)
+        process._parsed_inputs = _frozen(decoded)
     if BundleKeys.OUTPUTS in saved_state:
         process._outputs = dict(process.decode_input_args(saved_state[BundleKeys.OUTPUTS]))
     if process.has_terminated():
         process._paused = None  # earlier releases could pause what had ended
+
+
+def _frozen(decoded: Any) -> utils.AttributesFrozendict:
+    # what was decoded is a copy already
+    frozen = utils.AttributesFrozendict
+    return decoded if type(decoded) is frozen else frozen(decoded)

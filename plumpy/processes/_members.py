@@ -1,0 +1,107 @@
+"""Members of a process that come into being when they are asked for.
+
+There may be very many processes; most are never asked for their UUID or future, or listened to.
+The names are those under which the members are saved.
+"""
+
+from __future__ import annotations
+
+import functools
+import uuid
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from .. import persistence, process_states, utils
+from ..event_helper import EventHelper
+from ..process_listener import ProcessListener
+from . import _control, _hooks
+
+if TYPE_CHECKING:
+    from ._process import Process
+
+
+def _get_uuid(self: Process) -> uuid.UUID | None:
+    if self._lazy_uuid is None and self._creation_time is not None:
+        self._lazy_uuid = uuid.uuid4()
+    return self._lazy_uuid
+
+
+def _set_uuid(self: Process, value: uuid.UUID | None) -> None:
+    self._lazy_uuid = value
+
+
+def _get_pid(self: Process) -> Any:
+    return self._lazy_pid if self._lazy_pid is not None else _get_uuid(self)
+
+
+def _set_pid(self: Process, value: Any) -> None:
+    self._lazy_pid = value
+
+
+def _get_inputs(self: Process) -> utils.AttributesFrozendict | None:
+    if self._lazy_inputs is None and self._creation_time is not None:
+        self._lazy_inputs = utils.AttributesFrozendict()
+    return self._lazy_inputs
+
+
+def _set_inputs(self: Process, value: utils.AttributesFrozendict | None) -> None:
+    self._lazy_inputs = value
+
+
+def _get_outputs(self: Process) -> dict[str, Any]:
+    outputs = self._lazy_outputs
+    if outputs is None:
+        outputs = self._lazy_outputs = {}
+    return outputs
+
+
+def _set_outputs(self: Process, value: dict[str, Any]) -> None:
+    self._lazy_outputs = value
+
+
+def _get_event_helper(self: Process) -> EventHelper:
+    helper = self._lazy_event_helper
+    if helper is None:
+        helper = self._lazy_event_helper = EventHelper(ProcessListener)
+    return helper
+
+
+def _set_event_helper(self: Process, value: EventHelper) -> None:
+    self._lazy_event_helper = value
+
+
+def _get_future(self: Process) -> persistence.SavableFuture:
+    future = self._lazy_future
+    if future is None:
+        future = persistence.SavableFuture(loop=self._loop)
+        _settle(self, future)
+        _set_future(self, future)
+    return future
+
+
+def _set_future(self: Process, value: persistence.SavableFuture) -> None:
+    self._lazy_future = value
+    if not value.done():
+        # The future may outlive the process, and must not keep it.
+        value.add_done_callback(functools.partial(_control.future_done, weakref.ref(self)))
+
+
+def _settle(process: Process, future: persistence.SavableFuture) -> None:
+    """Give the future the outcome of the process, if it has one already."""
+    state = process._state
+    if isinstance(state, process_states.Finished):
+        future.set_result(_get_outputs(process))
+    elif isinstance(state, process_states.Excepted):
+        future.set_exception(state.exception or Exception("the process excepted"))
+        future.exception()
+    elif isinstance(state, process_states.Killed):
+        future.set_exception(_hooks.killed_error(state.msg))
+        future.exception()
+
+
+uuid_member = property(_get_uuid, _set_uuid)
+pid_member = property(_get_pid, _set_pid)
+parsed_inputs = property(_get_inputs, _set_inputs)
+outputs = property(_get_outputs, _set_outputs)
+event_helper = property(_get_event_helper, _set_event_helper)
+future = property(_get_future, _set_future)
