@@ -21,6 +21,7 @@ def _plant_blind_capture() -> None:
     source="https://github.com/aiidateam/kiwipy/blob/develop/src/kiwipy/futures.py",
     library="kiwipy",
     planted=_plant_blind_capture,
+    python=">=3.9",
 )
 async def test_exception_of_the_block_is_on_the_future() -> None:
     """Symptom: none: this is what it is for. The block ends normally, the exception is raised by
@@ -41,6 +42,7 @@ async def test_exception_of_the_block_is_on_the_future() -> None:
     title="With capture_exceptions() the future of run_coroutine_threadsafe() says 'no error'",
     source="https://github.com/aiidateam/kiwipy/blob/develop/src/kiwipy/futures.py",
     present=("kiwipy",),
+    python=">=3.9",
 )
 async def test_threadsafe_future_shows_a_captured_exception() -> None:
     """Symptom: nothing happens at the call; the exception is on another future, later.
@@ -67,6 +69,7 @@ async def test_threadsafe_future_shows_a_captured_exception() -> None:
     title="capture_exceptions() does not capture a cancellation: the future stays pending",
     source="https://github.com/aiidateam/kiwipy/blob/develop/src/kiwipy/futures.py",
     present=("kiwipy; python_version >= '3.8'",),
+    python=">=3.9",
 )
 async def test_cancelled_job_completes_its_future() -> None:
     """Symptom: whoever waits for the future of a cancelled job waits for ever.
@@ -94,6 +97,7 @@ async def test_cancelled_job_completes_its_future() -> None:
     title="SystemExit in a job leaves its future pending",
     source="https://github.com/aiidateam/kiwipy/blob/develop/src/kiwipy/futures.py",
     present=("kiwipy",),
+    python=">=3.9",
 )
 async def test_exit_in_a_job_completes_its_future() -> None:
     """Symptom: whoever waits for the job in another thread hangs, while the program ends.

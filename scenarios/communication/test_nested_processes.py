@@ -1,6 +1,7 @@
 """plumpy's processes inside processes."""
 
 import asyncio
+import contextvars
 from typing import Any
 
 import plumpy
@@ -31,6 +32,7 @@ def stack_test(new_loop: bool) -> Any:
     source="https://github.com/aiidateam/plumpy/pull/150",
     present=("plumpy>=0.18.6,<0.26",),
     planted=lambda: setattr(plumpy.Process, "current", classmethod(lambda cls: None)),
+    python=">=3.9",
 )
 async def test_nested_process_on_the_same_loop_is_the_current_one() -> None:
     """Symptom: before 0.26 "This event loop is already running", unless nest_asyncio was applied.
@@ -51,6 +53,7 @@ async def test_nested_process_on_the_same_loop_is_the_current_one() -> None:
     present=("plumpy>=0.18.6,<=0.26.1",),
     shown_in=("0.26.1",),
     planted=lambda: setattr(plumpy.Process, "current", classmethod(lambda cls: None)),
+    python=">=3.9",
 )
 async def test_nested_process_on_a_new_loop_is_the_current_one() -> None:
     """Symptom: with asyncio, nest_asyncio and the back-port for Python 3.6 "the PROCESS_STACK is
@@ -64,11 +67,72 @@ async def test_nested_process_on_a_new_loop_is_the_current_one() -> None:
 
 
 @scenario(
+    id="P03",
+    title="Entering and leaving a process's own loop leaves the current loop as it is",
+    source="https://github.com/erdewit/nest_asyncio/pull/25",
+    library="plumpy",
+    planted=lambda: setattr(plumpy.Process, "execute", set_its_loop_and_execute),
+    python=">=3.9",
+)
+async def test_current_loop_is_the_same_after_a_process_on_its_own_loop() -> None:
+    """Symptom: with nest_asyncio "after entering and leaving the process loop, the current event
+    loop is changed to the process one" (N05); it must not be.
+
+    Cause: execute() runs the process's loop and sets nothing.
+    """
+
+    def program() -> None:
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        plumpy.Process(loop=asyncio.new_event_loop()).execute()
+        assert asyncio.get_event_loop() is loop
+
+    await asyncio.get_event_loop().run_in_executor(None, program)
+
+
+def set_its_loop_and_execute(process: Any) -> None:
+    """Do what must not be done."""
+    asyncio.set_event_loop(process.loop)
+
+
+@scenario(
+    id="P64",
+    title="A nested process sees the caller's context variables, and the caller sees its",
+    source="https://peps.python.org/pep-0567/",
+    present=("plumpy>=0.18.6,<0.26",),
+    python=">=3.9",
+)
+async def test_context_variables_go_into_a_nested_process_and_come_back() -> None:
+    """Symptom: before 0.26 "This event loop is already running"; with nest_asyncio applied, what
+    the nested process set is lost when execute() returns (N65).
+
+    Cause: the nested process is stepped by a task, which changes its own copy of the context.
+    Fix: plumpy 0.26: execute() switches out, and stays in the caller's context.
+    """
+    who, seen = contextvars.ContextVar("who"), []
+
+    class Child(plumpy.Process):
+        def run(self) -> None:
+            seen.append(who.get())
+            who.set("child")
+
+    class Parent(plumpy.Process):
+        def run(self) -> None:
+            who.set("parent")
+            Child(loop=self.loop).execute()
+            seen.append(who.get())
+
+    await Parent().step_until_terminated()
+    assert seen == ["parent", "child"]
+
+
+@scenario(
     id="E16",
     title="execute() inside execute() inside ...: RecursionError from depth 69 on",
     source="https://github.com/aiidateam/aiida-core/issues/4876",
     present=("plumpy>=0.18.6,<=0.26.1",),
     shown_in=("0.26.1",),
+    python=">=3.9",
 )
 async def test_execute_nests_a_hundred_deep() -> None:
     """Symptom: "maximum recursion depth exceeded" with deeply nested processes.

@@ -42,6 +42,7 @@ async def ended(task: Any) -> None:
     source="https://github.com/aiidateam/aiida-workgraph/issues/631",
     present=("plumpy>=0.18.6,<=0.26.1",),
     shown_in=("0.26.1",),
+    python=">=3.9",
 )
 async def test_failure_of_a_waiting_process_ends_its_task() -> None:
     """Symptom: the process is EXCEPTED, its worker's task goes on waiting: a slot is lost for good.
@@ -60,6 +61,7 @@ async def test_failure_of_a_waiting_process_ends_its_task() -> None:
     source="https://github.com/aiidateam/plumpy/issues/288",
     present=("plumpy>=0.25,<=0.26.1",),
     shown_in=("0.26.1",),
+    python=">=3.9",
 )
 async def test_forced_kill_of_a_waiting_process_ends_its_task() -> None:
     """Symptom: the process is KILLED; the broker's task is never acknowledged.
@@ -81,6 +83,7 @@ async def test_forced_kill_of_a_waiting_process_ends_its_task() -> None:
     source="https://github.com/aiidateam/aiida-core/issues/1522",
     present=("plumpy>=0.18.6,<=0.26.1",),
     shown_in=("0.26.1",),
+    python=">=3.9",
 )
 async def test_kill_of_a_paused_process_ends_its_task() -> None:
     """Symptom: killed and never gone.
@@ -102,6 +105,7 @@ async def test_kill_of_a_paused_process_ends_its_task() -> None:
     source="https://github.com/aiidateam/aiida-core/issues/3694",
     present=("plumpy>=0.18.6,<=0.26.1",),
     shown_in=("0.26.1",),
+    python=">=3.9",
 )
 async def test_play_after_pause_in_one_turn_leaves_the_process_playing() -> None:
     """Symptom: a process that everybody believes to be playing is paused.
@@ -125,6 +129,7 @@ async def test_play_after_pause_in_one_turn_leaves_the_process_playing() -> None
     source="https://github.com/aiidateam/plumpy/issues/285",
     present=("plumpy>=0.25,<=0.26.1",),
     shown_in=("0.26.1",),
+    python=">=3.9",
 )
 async def test_second_kill_in_one_turn_is_answered() -> None:
     """Symptom: over RPC an error reply, although the process is killed.
@@ -144,6 +149,7 @@ async def test_second_kill_in_one_turn_is_answered() -> None:
     source="https://github.com/aiidateam/aiida-core/issues/6524",
     present=("plumpy>=0.18.6,<=0.26.1",),
     shown_in=("0.26.1",),
+    python=">=3.9",
 )
 async def test_kill_after_pause_in_one_turn_kills() -> None:
     """Symptom: InvalidStateError at the caller, and the process lives.
@@ -166,6 +172,7 @@ async def test_kill_after_pause_in_one_turn_kills() -> None:
     source="https://github.com/aiidateam/aiida-core/issues/4648",
     present=("plumpy>=0.18.6,<=0.26.1",),
     shown_in=("0.26.1",),
+    python=">=3.9",
 )
 async def test_process_can_be_stepped_again_after_a_cancellation() -> None:
     """Symptom: after a worker's shutdown every further step raises CancelledError.
@@ -189,6 +196,7 @@ async def test_process_can_be_stepped_again_after_a_cancellation() -> None:
     source="https://github.com/python/cpython/issues/91887",
     present=("plumpy>=0.18.6,<=0.26.1",),
     shown_in=("0.26.1",),
+    python=">=3.9",
 )
 async def test_launched_process_lives_while_it_waits() -> None:
     """Symptom: a child process vanishes without a trace.
@@ -219,6 +227,7 @@ async def test_launched_process_lives_while_it_waits() -> None:
     source="https://github.com/aiidateam/aiida-core/issues/5219",
     present=("plumpy>=0.18.6,<=0.26.1",),
     shown_in=("0.26.1",),
+    python=">=3.9",
 )
 async def test_cancelled_future_kills_its_process() -> None:
     """Symptom: EXCEPTED by an InvalidStateError, where KILLED was meant.
@@ -240,6 +249,7 @@ async def test_cancelled_future_kills_its_process() -> None:
     source="https://github.com/aiidateam/aiida-core/issues/5219",
     present=("plumpy>=0.18.6,<=0.26.1",),
     shown_in=("0.26.1",),
+    python=">=3.9",
 )
 async def test_future_of_a_cancelled_coroutine_is_done() -> None:
     """Symptom: a remote caller waits for ever.

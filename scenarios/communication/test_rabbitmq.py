@@ -50,6 +50,7 @@ def _plant_deaf_processes() -> None:
     source="https://github.com/aiidateam/plumpy/pull/150",
     library="plumpy",
     planted=_plant_deaf_processes,
+    python=">=3.9",
 )
 async def test_process_is_controlled_by_rpc_while_it_runs(amqp_url: str) -> None:
     """Symptom: none: a guard for the way that works.
@@ -78,6 +79,7 @@ async def test_process_is_controlled_by_rpc_while_it_runs(amqp_url: str) -> None
     library="plumpy",
     planted=_plant_deaf_processes,
     limit=8,
+    python=">=3.9",
 )
 async def test_processes_are_controlled_by_broadcast_while_they_run(amqp_url: str) -> None:
     """Symptom: none: a guard for the way that works.
@@ -106,6 +108,7 @@ async def test_processes_are_controlled_by_broadcast_while_they_run(amqp_url: st
     source="https://github.com/aiidateam/plumpy/pull/150",
     present=("plumpy>=0.18.6,<=0.26.1",),
     shown_in=("0.26.1",),
+    python=">=3.9",
 )
 async def test_message_for_a_process_is_handled_in_its_loops_thread(amqp_url: str) -> None:
     """Symptom: a data race: a status that is read while the process changes.
@@ -134,6 +137,7 @@ async def test_message_for_a_process_is_handled_in_its_loops_thread(amqp_url: st
     title="A subscriber of a raw communicator runs in the communicator's thread",
     source="https://github.com/aiidateam/kiwipy/pull/52",
     present=("kiwipy",),
+    python=">=3.9",
 )
 async def test_subscriber_runs_in_the_thread_of_its_loop(amqp_url: str) -> None:
     """Symptom: "There is no current event loop", "Non-thread-safe operation", or a data race.
@@ -159,6 +163,7 @@ def _plant_unwrapped_communicator() -> None:
     source="https://github.com/aiidateam/plumpy/pull/150",
     library="plumpy",
     planted=_plant_unwrapped_communicator,
+    python=">=3.9",
 )
 async def test_subscriber_of_a_wrapped_communicator_runs_in_its_loop(amqp_url: str) -> None:
     """Symptom: none; the way that works, next to B08.
@@ -186,6 +191,7 @@ async def test_subscriber_of_a_wrapped_communicator_runs_in_its_loop(amqp_url: s
     source="https://github.com/aiidateam/plumpy/pull/150",
     library="plumpy",
     planted=_plant_unwrapped_communicator,
+    python=">=3.9",
 )
 async def test_launch_task_is_taken_up_in_the_thread_of_the_loop(amqp_url: str) -> None:
     """Symptom: none; launch, create and continue come before there is a process that could bring
@@ -216,6 +222,7 @@ async def test_launch_task_is_taken_up_in_the_thread_of_the_loop(amqp_url: str) 
     present=("plumpy>=0.18.6,<=0.26.1",),
     shown_in=("0.26.1",),
     limit=60,  # a thousand round trips take 2 to 5 s
+    python=">=3.9",
 )
 async def test_every_reply_of_an_idle_worker_is_delivered(amqp_url: str) -> None:
     """Symptom: one reply in five comes with the next unrelated event, or never.
@@ -274,6 +281,7 @@ def _plant_connections_that_do_not_beat() -> None:
     library="plumpy",
     planted=_plant_connections_that_do_not_beat,
     limit=15,  # it blocks for four heartbeats of one second
+    python=">=3.9",
 )
 async def test_process_that_blocks_its_loop_stays_controllable(amqp_url: str) -> None:
     """Symptom: none; the way that works, next to B10x.
@@ -301,6 +309,7 @@ async def test_process_that_blocks_its_loop_stays_controllable(amqp_url: str) ->
     source="https://www.rabbitmq.com/docs/heartbeats",
     present=("aio-pika",),
     limit=15,  # it blocks for four heartbeats of one second
+    python=">=3.9",
 )
 async def test_connection_in_a_blocked_loop_is_kept(amqp_url: str) -> None:
     """Symptom: "missed heartbeats from client", and every process of the worker is redelivered.

@@ -49,6 +49,7 @@ class Defaults(plumpy.Process):
     source="https://github.com/aiidateam/plumpy/issues/285",
     present=("plumpy>=0.18.6,<0.21.11", "plumpy>=0.22,<0.23"),
     library="plumpy",
+    python=">=3.9",
 )
 async def test_second_resume_is_ignored() -> None:
     """Symptom: asyncio.InvalidStateError at whoever resumes second.
@@ -69,6 +70,7 @@ async def test_second_resume_is_ignored() -> None:
     source="https://docs.python.org/3/library/asyncio-dev.html#concurrency-and-multithreading",
     present=("plumpy>=0.18.6,<=0.26.1",),
     shown_in=("0.26.1",),
+    python=">=3.9",
 )
 async def test_resume_from_another_thread_wakes_the_process() -> None:
     """Symptom: the process goes on only when its loop wakes up for something else.
@@ -108,6 +110,7 @@ async def test_resume_from_another_thread_wakes_the_process() -> None:
     library="plumpy",
     planted=lambda: setattr(asyncio.SelectorEventLoop, "_write_to_self", lambda self: None),
     limit=3,
+    python=">=3.9",
 )
 async def test_threadsafe_resume_from_another_thread_wakes_the_process() -> None:
     """Symptom: none; the way that works, next to P18t.
@@ -127,6 +130,7 @@ async def test_threadsafe_resume_from_another_thread_wakes_the_process() -> None
     source="https://github.com/aiidateam/plumpy/issues/285",
     library="plumpy",
     planted=lambda: setattr(plumpy.Process, "resume", lambda self, *args: None),
+    python=">=3.9",
 )
 async def test_late_resume_is_refused() -> None:
     """Symptom: none: a guard. A resume that comes too late must not be lost in silence.
@@ -150,6 +154,7 @@ async def test_late_resume_is_refused() -> None:
     source="https://github.com/aiidateam/plumpy/issues/251",
     library="plumpy",
     planted=lambda: setattr(plumpy.Process, "raw_inputs", property(lambda self: self.inputs)),
+    python=">=3.9",
 )
 async def test_reloaded_process_knows_raw_and_parsed_inputs_apart() -> None:
     """Symptom: none: a guard. INPUTS_RAW holds what the caller gave, INPUTS_PARSED what the
@@ -164,11 +169,38 @@ async def test_reloaded_process_knows_raw_and_parsed_inputs_apart() -> None:
 
 
 @scenario(
+    id="P17m",
+    title="Parsing the inputs writes defaults into what the caller gave",
+    source="https://github.com/aiidateam/plumpy/issues/251",
+    present=("plumpy>=0.18.6,<0.21.2",),
+    python=">=3.9",
+)
+async def test_given_inputs_are_left_as_they_were() -> None:
+    """Symptom: raw inputs that are saved with the process hold defaults nobody gave.
+
+    Cause: defaults of a namespace were filled into the caller's own nested dictionary.
+    Fix: plumpy 0.21.2.
+    """
+
+    class Nested(plumpy.Process):
+        @classmethod
+        def define(cls, spec: Any) -> None:
+            super().define(spec)
+            spec.input("namespace.default", default=2)
+
+    given = {"namespace": {}}
+    process = Nested(given)
+    assert given == {"namespace": {}}
+    assert process.inputs.namespace.default == 2
+
+
+@scenario(
     id="P13",
     title="A saved future that is loaded belongs to the loop it is loaded for",
     source="https://github.com/aiidateam/plumpy/pull/150",
     library="plumpy",
     planted=lambda: setattr(plumpy.SavableFuture, "get_loop", lambda self: None),
+    python=">=3.9",
 )
 async def test_loaded_future_belongs_to_the_loop_of_its_loader() -> None:
     """Symptom: none: a guard. A future cannot keep the loop it was made for across a checkpoint.
@@ -189,6 +221,7 @@ async def test_loaded_future_belongs_to_the_loop_of_its_loader() -> None:
     source="https://github.com/aiidateam/plumpy/blob/master/src/plumpy/persistence.py",
     present=("plumpy>=0.18.6,<=0.26.1",),
     shown_in=("0.26.1",),
+    python=">=3.9",
 )
 async def test_cancelled_future_can_be_saved_and_loaded() -> None:
     """Symptom: CancelledError out of save(), and with it no checkpoint of the process.

@@ -35,6 +35,7 @@ def look(pid: Any) -> Any:
     title="Who subscribes to the end of a process after its end waits for ever",
     source="https://github.com/aiidateam/aiida-core/issues/4150",
     present=("kiwipy",),
+    python=">=3.9",
 )
 async def test_end_of_a_process_is_heard_by_who_subscribes_late() -> None:
     """Symptom: a parent waits for a child that has ended long ago.
@@ -57,6 +58,7 @@ async def test_end_of_a_process_is_heard_by_who_subscribes_late() -> None:
     library="plumpy",
     planted=_plant_blind_poll,
     limit=3,
+    python=">=3.9",
 )
 async def test_missed_broadcast_is_made_up_for_by_polling() -> None:
     """Symptom: none; the way that works, next to W01.
@@ -77,6 +79,7 @@ async def test_missed_broadcast_is_made_up_for_by_polling() -> None:
     library="plumpy",
     planted=_plant_blind_poll,
     limit=3,
+    python=">=3.9",
 )
 async def test_polling_alone_sees_the_end_of_a_process() -> None:
     """Symptom: none; it works without a broker, and costs one look per interval.
@@ -99,6 +102,7 @@ def _plant_deaf_communicator() -> None:
     library="plumpy",
     planted=_plant_deaf_communicator,
     limit=3,
+    python=">=3.9",
 )
 async def test_broadcast_alone_ends_the_wait() -> None:
     """Symptom: none; who subscribed in time needs no poll.
@@ -119,6 +123,7 @@ async def test_broadcast_alone_ends_the_wait() -> None:
     source="https://docs.python.org/3/library/asyncio-dev.html#concurrency-and-multithreading",
     present=("plumpy>=0.18.6,<=0.26.1",),
     shown_in=("0.26.1",),
+    python=">=3.9",
 )
 async def test_every_answer_of_a_wrapped_subscriber_is_delivered() -> None:
     """Symptom: as B12.

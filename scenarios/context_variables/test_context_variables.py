@@ -75,6 +75,31 @@ async def test_loop_in_a_thread_sees_the_callers_context() -> None:
 
 
 @scenario(
+    id="L14w",
+    title="A thread that is started with copy_context().run keeps the caller's context",
+    source="https://docs.python.org/3/library/contextvars.html#contextvars.Context.run",
+    planted=_plant_empty_context,
+    python=">=3.7",
+)
+async def test_loop_in_a_thread_sees_a_context_that_is_given_along() -> None:
+    """Symptom: none; the way that works, next to L14.
+
+    Cause: the loop's tasks copy the context that the thread was started in.
+    """
+    seen = []
+
+    async def read() -> None:
+        seen.append(who.get())
+
+    who.set("caller")
+    run = asyncio.new_event_loop().run_until_complete
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(run, read()))
+    thread.start()
+    thread.join()
+    assert seen == ["caller"]
+
+
+@scenario(
     id="L33",
     title="A token of an async generator cannot be reset by the task that finalises it",
     source="https://github.com/pytest-dev/pytest-asyncio/issues/127",

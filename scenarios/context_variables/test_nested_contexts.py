@@ -2,10 +2,19 @@
 
 import asyncio
 import contextvars
+import importlib
+import importlib.util
 import unittest
-from typing import Awaitable, Callable
+from typing import Any, Awaitable, Callable
 
 from harness.scenario import scenario
+
+
+def nest_asyncio() -> Any:
+    """Return the module nest_asyncio, or its successor where only that is installed."""
+    found = importlib.util.find_spec("nest_asyncio") or importlib.util.find_spec("nest_asyncio2")
+    return importlib.import_module(found.name if found else "nest_asyncio")
+
 
 who = contextvars.ContextVar("who", default="nobody")
 
@@ -33,10 +42,8 @@ async def check_nesting() -> None:
 
 async def nesting(main: Callable[[], Awaitable[None]]) -> None:
     """Apply nest_asyncio and await main() in a task made after that."""
-    import nest_asyncio
-
     try:
-        nest_asyncio.apply()
+        nest_asyncio().apply()
     except AttributeError as error:
         raise unittest.SkipTest("apply() fails here (N13): %s" % error)
     await asyncio.ensure_future(check_nesting())
@@ -58,9 +65,10 @@ async def test_token_can_be_reset_after_an_await() -> None:
     earlier step was foreign.
     Fix: 1.5.0.
     """
-    import nest_asyncio
-
-    nest_asyncio.apply()
+    try:
+        nest_asyncio().apply()
+    except AttributeError as error:
+        raise unittest.SkipTest("apply() fails here (N13): %s" % error)
 
     async def main() -> None:
         token = who.set("task")
@@ -74,7 +82,7 @@ async def test_token_can_be_reset_after_an_await() -> None:
     id="N02",
     title="A context variable that a coroutine set is gone after its next await",
     source="https://github.com/erdewit/nest_asyncio/issues/18",
-    present=("nest-asyncio>=0.9.3,<1.3.0", "nest-asyncio>=1.3.1,<1.3.2; python_version < '3.8'"),
+    present=("nest-asyncio>=0.9.3,<1.3.0",),
     python=">=3.7",
     shown_in=("1.2.3", "1.3.2"),
 )
@@ -84,9 +92,10 @@ async def test_variable_keeps_its_value_across_an_await() -> None:
     Cause: as N01, and the copy was thrown away after each step.
     Fix: 1.3.0 copies the values back (and leaves N01).
     """
-    import nest_asyncio
-
-    nest_asyncio.apply()
+    try:
+        nest_asyncio().apply()
+    except AttributeError as error:
+        raise unittest.SkipTest("apply() fails here (N13): %s" % error)
 
     async def main() -> None:
         who.set("task")

@@ -2,12 +2,20 @@
 
 import asyncio
 import gc
+import importlib
+import importlib.util
 import threading
 import unittest
 import warnings
-from typing import Callable
+from typing import Any, Callable
 
 from harness.scenario import scenario
+
+
+def nest_asyncio() -> Any:
+    """Return the module nest_asyncio, or its successor where only that is installed."""
+    found = importlib.util.find_spec("nest_asyncio") or importlib.util.find_spec("nest_asyncio2")
+    return importlib.import_module(found.name if found else "nest_asyncio")
 
 
 async def in_thread(function: Callable[[], object]) -> object:
@@ -44,10 +52,8 @@ async def test_worker_thread_gets_a_loop_under_nest_asyncio() -> None:
     Cause: from 1.5.7 on, the patched policy makes a loop in every thread.
     Workaround: as L07; do not rely on it.
     """
-    import nest_asyncio
-
     try:
-        nest_asyncio.apply(asyncio.get_event_loop())
+        nest_asyncio().apply(asyncio.get_event_loop())
     except AttributeError as error:
         raise unittest.SkipTest("apply() fails here (N13): %s" % error)
     assert isinstance(await in_thread(asyncio.get_event_loop), asyncio.AbstractEventLoop)
@@ -317,6 +323,38 @@ async def test_loop_that_was_set_is_current_inside_a_coroutine() -> None:
     current = asyncio.get_event_loop()
     asyncio.set_event_loop(running)
     assert current is other
+
+
+def _plant_runs_that_set_their_loop() -> None:
+    """Make every run set its loop as the current one, for good."""
+    run = asyncio.BaseEventLoop.run_until_complete
+
+    def run_until_complete(self, future):  # type: ignore[no-untyped-def]
+        asyncio.set_event_loop(self)
+        return run(self, future)
+
+    asyncio.BaseEventLoop.run_until_complete = run_until_complete  # type: ignore[method-assign]
+
+
+@scenario(
+    id="S06",
+    title="Without nest_asyncio, running a new loop leaves the current loop as it is",
+    source="https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.set_event_loop",
+    planted=_plant_runs_that_set_their_loop,
+)
+async def test_current_loop_is_the_same_after_a_plain_run_of_a_new_loop() -> None:
+    """Symptom: none; the way that works, next to N05.
+
+    Cause: run_until_complete() makes its loop the running one while it runs, and sets nothing.
+    """
+
+    def program() -> None:
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        asyncio.new_event_loop().run_until_complete(asyncio.sleep(0))
+        assert asyncio.get_event_loop() is loop
+
+    await in_thread(program)
 
 
 @scenario(

@@ -2,13 +2,21 @@
 
 import asyncio
 import concurrent.futures
+import importlib
+import importlib.util
 import sys
 import types
 import unittest
 import warnings
-from typing import List
+from typing import Any, List
 
 from harness.scenario import scenario
+
+
+def nest_asyncio() -> Any:
+    """Return the module nest_asyncio, or its successor where only that is installed."""
+    found = importlib.util.find_spec("nest_asyncio") or importlib.util.find_spec("nest_asyncio2")
+    return importlib.import_module(found.name if found else "nest_asyncio")
 
 
 @scenario(
@@ -23,9 +31,7 @@ async def test_apply_works() -> None:
     Cause: 1.3.1 patched a method that only Python 3.8 and later have.
     Fix: 1.3.2.
     """
-    import nest_asyncio
-
-    nest_asyncio.apply()
+    nest_asyncio().apply()
 
 
 @scenario(
@@ -41,12 +47,11 @@ async def test_apply_takes_the_current_loop_when_none_runs() -> None:
     Cause: 1.5.2 asked for the running loop only.
     Fix: 1.5.3.
     """
-    import nest_asyncio
 
     def program() -> None:
         asyncio.set_event_loop(type("Loop", (asyncio.SelectorEventLoop,), {})())
         try:
-            nest_asyncio.apply()
+            nest_asyncio().apply()
         except AttributeError as error:
             raise unittest.SkipTest("apply() fails here (N13): %s" % error)
 
@@ -58,12 +63,10 @@ _said: List[str] = []
 
 def _apply_without_a_current_loop() -> None:
     """Call apply() first thing in the main thread, as the README says, and keep what it said."""
-    import nest_asyncio
-
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            nest_asyncio.apply()
+            nest_asyncio().apply()
         except (RuntimeError, ValueError, AttributeError) as error:
             _said.append("%s: %s" % (type(error).__name__, error))
     _said.extend(str(warning.message) for warning in caught)
@@ -107,11 +110,10 @@ async def test_apply_says_nothing_about_policies() -> None:
     Cause: a direct call of get_event_loop_policy(); Python 3.14 deprecates it.
     Fix: nest-asyncio2 1.6.2.
     """
-    import nest_asyncio
 
     def program() -> None:
         asyncio.set_event_loop(type("Loop", (asyncio.SelectorEventLoop,), {})())
-        nest_asyncio.apply()
+        nest_asyncio().apply()
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -143,11 +145,9 @@ async def test_future_made_before_apply_is_an_asyncio_future_after_it() -> None:
     Fix: nest-asyncio2 leaves the C classes in place on Python 3.14 and later. Workaround:
     asyncio.isfuture().
     """
-    import nest_asyncio
-
     future = asyncio.get_event_loop().create_future()
     try:
-        nest_asyncio.apply()
+        nest_asyncio().apply()
     except AttributeError as error:
         raise unittest.SkipTest("apply() fails here (N13): %s" % error)
     assert isinstance(future, asyncio.Future)
@@ -170,8 +170,6 @@ async def test_tornado_knows_the_futures_of_the_patched_asyncio() -> None:
     (N28). A stand-in with just that tuple takes tornado's place here.
     Fix: 1.4.0 puts the new class into tornado's tuple.
     """
-    import nest_asyncio
-
     concurrent_module = types.ModuleType("tornado.concurrent")
     concurrent_module.Future = asyncio.Future  # type: ignore[attr-defined]
     concurrent_module.FUTURES = (  # type: ignore[attr-defined]
@@ -182,7 +180,7 @@ async def test_tornado_knows_the_futures_of_the_patched_asyncio() -> None:
     package.concurrent = concurrent_module  # type: ignore[attr-defined]
     sys.modules.update({"tornado": package, "tornado.concurrent": concurrent_module})
     try:
-        nest_asyncio.apply()
+        nest_asyncio().apply()
     except AttributeError as error:
         raise unittest.SkipTest("apply() fails here (N13): %s" % error)
     future = asyncio.Future()
@@ -208,8 +206,6 @@ async def test_policy_of_ones_own_still_works_after_apply() -> None:
     a method that uses a private attribute of the default one.
     Fix: nest-asyncio2 does not patch the policy on Python 3.14 and later.
     """
-    import nest_asyncio
-
     running = asyncio.get_event_loop()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -220,7 +216,7 @@ async def test_policy_of_ones_own_still_works_after_apply() -> None:
 
         asyncio.set_event_loop_policy(MyPolicy())
         try:
-            nest_asyncio.apply(running)
+            nest_asyncio().apply(running)
         except AttributeError as error:
             raise unittest.SkipTest("apply() fails here (N13): %s" % error)
         current = await running.run_in_executor(None, asyncio.get_event_loop)
@@ -242,14 +238,13 @@ async def test_refused_apply_leaves_asyncio_as_it_was() -> None:
     Cause: since 1.5.5 asyncio is patched before the loop is looked at.
     Workaround: look at the loop's type before you call apply().
     """
-    import nest_asyncio
 
     class NoSelectorLoop(asyncio.AbstractEventLoop):
         pass
 
     before = asyncio.Task, asyncio.Future, getattr(asyncio, "run", None)
     try:
-        nest_asyncio.apply(NoSelectorLoop())
+        nest_asyncio().apply(NoSelectorLoop())
     except Exception:
         pass
     assert (asyncio.Task, asyncio.Future, getattr(asyncio, "run", None)) == before

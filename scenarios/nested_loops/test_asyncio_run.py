@@ -1,12 +1,20 @@
 """What becomes of asyncio.run() once nest_asyncio was applied."""
 
 import asyncio
+import importlib
+import importlib.util
 import threading
 import unittest
 import warnings
-from typing import Callable, List
+from typing import Any, Callable, List
 
 from harness.scenario import scenario
+
+
+def nest_asyncio() -> Any:
+    """Return the module nest_asyncio, or its successor where only that is installed."""
+    found = importlib.util.find_spec("nest_asyncio") or importlib.util.find_spec("nest_asyncio2")
+    return importlib.import_module(found.name if found else "nest_asyncio")
 
 
 async def program(body: Callable[[asyncio.AbstractEventLoop], object]) -> object:
@@ -16,12 +24,10 @@ async def program(body: Callable[[asyncio.AbstractEventLoop], object]) -> object
     """
 
     def in_thread() -> object:
-        import nest_asyncio
-
         loop = type("Loop", (asyncio.SelectorEventLoop,), {})()
         asyncio.set_event_loop(loop)
         try:
-            nest_asyncio.apply(loop)
+            nest_asyncio().apply(loop)
         except AttributeError as error:
             raise unittest.SkipTest("apply() fails here (N13): %s" % error)
         return body(loop)
@@ -31,10 +37,8 @@ async def program(body: Callable[[asyncio.AbstractEventLoop], object]) -> object
 
 async def in_thread_without_loop(body: Callable[[], object]) -> object:
     """Apply nest_asyncio here, then call body() in a fresh thread that has no current loop."""
-    import nest_asyncio
-
     try:
-        nest_asyncio.apply()
+        nest_asyncio().apply()
     except AttributeError as error:
         raise unittest.SkipTest("apply() fails here (N13): %s" % error)
     return await asyncio.get_event_loop().run_in_executor(None, body)
@@ -287,11 +291,9 @@ _made_silently: List[bool] = []
 
 def _ask_the_patched_asyncio_for_a_loop() -> None:
     """Apply nest_asyncio to a loop that is not the current one; then ask for the current one."""
-    import nest_asyncio
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        nest_asyncio.apply(type("Loop", (asyncio.SelectorEventLoop,), {})())
+        nest_asyncio().apply(type("Loop", (asyncio.SelectorEventLoop,), {})())
         try:
             asyncio.get_event_loop().close()
             _made_silently.append(True)

@@ -1,18 +1,24 @@
 """The loop is not re-entrant, and what nest_asyncio changes about that."""
 
 import asyncio
+import importlib
+import importlib.util
 import unittest
 from typing import Any, Coroutine
 
 from harness.scenario import scenario
 
 
+def nest_asyncio() -> Any:
+    """Return the module nest_asyncio, or its successor where only that is installed."""
+    found = importlib.util.find_spec("nest_asyncio") or importlib.util.find_spec("nest_asyncio2")
+    return importlib.import_module(found.name if found else "nest_asyncio")
+
+
 def apply_here() -> None:
     """Apply nest_asyncio to the running loop; skip where apply() itself fails."""
-    import nest_asyncio
-
     try:
-        nest_asyncio.apply()
+        nest_asyncio().apply()
     except AttributeError as error:
         raise unittest.SkipTest("apply() fails here (N13): %s" % error)
 

@@ -2,12 +2,20 @@
 
 import asyncio
 import gc
+import importlib
+import importlib.util
 import logging
 import time
 import unittest
 from typing import Any, Callable, Dict, List
 
 from harness.scenario import scenario
+
+
+def nest_asyncio() -> Any:
+    """Return the module nest_asyncio, or its successor where only that is installed."""
+    found = importlib.util.find_spec("nest_asyncio") or importlib.util.find_spec("nest_asyncio2")
+    return importlib.import_module(found.name if found else "nest_asyncio")
 
 
 async def program(body: Callable[[asyncio.AbstractEventLoop], object]) -> object:
@@ -17,12 +25,10 @@ async def program(body: Callable[[asyncio.AbstractEventLoop], object]) -> object
     """
 
     def in_thread() -> object:
-        import nest_asyncio
-
         loop = type("Loop", (asyncio.SelectorEventLoop,), {})()
         asyncio.set_event_loop(loop)
         try:
-            nest_asyncio.apply(loop)
+            nest_asyncio().apply(loop)
         except AttributeError as error:
             raise unittest.SkipTest("apply() fails here (N13): %s" % error)
         return body(loop)
