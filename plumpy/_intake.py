@@ -202,11 +202,10 @@ class Intake:
     async def _enter(self, pid: Any, key: str) -> None:
         """Enter a process that was saved by other means than a worker."""
         worker = self._worker
-        try:
-            bundle = await worker.database(lambda: worker.persister.load_checkpoint(pid))
-            identifier = bundle[META][META__CLASS_NAME]
-        except LookupError:
-            raise ValueError(f"there is no checkpoint of process {pid}") from None
+        text = await worker.database(lambda: worker.ledger.load(key))
+        if text is None:
+            raise ValueError(f"there is no checkpoint of process {pid}")
+        identifier = loads(text, worker.loader)[META][META__CLASS_NAME]
         await worker.database(
             lambda: worker.ledger.enter(
                 key,
@@ -219,7 +218,7 @@ class Intake:
 
     async def _load(self, lease: Lease) -> Process:
         worker = self._worker
-        text = await worker.database(lambda: worker.persister._database.load(lease.pid, "null"))
+        text = await worker.database(lambda: worker.ledger.load(lease.pid))
         if text is None:
             raise ValueError("its checkpoint is gone")
         bundle = restored_bundle(loads(text, worker.loader))

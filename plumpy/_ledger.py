@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -113,6 +114,8 @@ class Ledger:
     IGNORE = "ON CONFLICT DO NOTHING"
 
     def __init__(self) -> None:
+        # What executes statements in the transaction of :meth:`together`, in its thread.
+        self._outer = threading.local()
         with self.transaction() as execute:
             self.create(execute)
 
@@ -121,11 +124,45 @@ class Ledger:
         for statement in SCHEMA:
             execute(statement.format(real=self.REAL))
 
+    def begin(self) -> contextlib.AbstractContextManager[Execute]:
+        """Return a transaction of the database."""
+        raise NotImplementedError
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Execute]:
         """Yield what executes a statement with ``?`` for its parameters and returns the rows."""
-        raise NotImplementedError
-        yield
+        outer: Execute | None = getattr(self._outer, "execute", None)
+        if outer is None:
+            with self.begin() as execute:
+                yield execute
+            return
+        outer("SAVEPOINT one")
+        try:
+            yield outer
+        except BaseException:
+            outer("ROLLBACK TO SAVEPOINT one")
+            raise
+        finally:
+            outer("RELEASE SAVEPOINT one")
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Make one transaction of what this thread does; one that fails does not undo the rest.
+
+        :raises PersistenceError: if it cannot be committed; nothing of it is written then
+        """
+        with self.begin() as execute:
+            self._outer.execute = execute
+            try:
+                yield
+            finally:
+                self._outer.execute = None
+
+    def load(self, pid: str) -> str | None:
+        """Return the last checkpoint of a process."""
+        with self.transaction() as execute:
+            rows = execute(_sql.LOAD, pid, "null")
+        return rows[0][0] if rows else None
 
     def find(self, pid: str) -> Run | None:
         """Return what is known of a process."""
@@ -404,7 +441,7 @@ class SqliteLedger(Ledger):
         super().__init__()
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[Execute]:
+    def begin(self) -> Iterator[Execute]:
         with self._database.transaction() as connection:
             yield lambda statement, *parameters: connection.execute(
                 statement, parameters

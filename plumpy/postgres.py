@@ -134,7 +134,7 @@ class PostgresLedger(Ledger):
         super().__init__()
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[Execute]:
+    def begin(self) -> Iterator[Execute]:
         with self._database.transaction() as connection:
             yield lambda statement, *parameters: execute_in(connection, statement, parameters)
 

@@ -9,7 +9,6 @@ worker at a time, however often its task is delivered.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import logging
 import os
 import socket
@@ -21,6 +20,7 @@ from typing import Any, TypeVar
 import kiwipy
 
 from plumpy import _codec, _crossing, _outbox, _sending
+from plumpy._batches import Batches
 from plumpy._intake import Intake
 from plumpy._ledger import Caller, Lease, LeaseLost, Ledger
 from plumpy._messages import (
@@ -43,7 +43,7 @@ from plumpy.process_spec import ProcessSpec
 from plumpy.processes import Process
 from plumpy.waiting import ProcessWaiter
 
-__all__ = ["LeaseLost", "Submitted", "Worker", "record", "submit"]
+__all__ = ["LeaseLost", "Submitted", "Worker", "record", "record_async", "submit"]
 
 _LOGGER = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -69,11 +69,25 @@ def record(key: str, value: Any, process: Process | None = None) -> bool:
     :raises LeaseLost: if another worker runs the process by now; the step should not go on
     :raises RuntimeError: if no worker runs the process
     """
+    running = _running_of(process)
+    return running.worker.ledger.record(running.lease, key, dumps(value))
+
+
+async def record_async(key: str, value: Any, process: Process | None = None) -> bool:
+    """Like :func:`record`, for asynchronous steps: the loop goes on while the value is stored."""
+    running = _running_of(process)
+    text = dumps(value)
+    return await running.worker.database(
+        lambda: running.worker.ledger.record(running.lease, key, text)
+    )
+
+
+def _running_of(process: Process | None) -> Running:
     process = process if process is not None else Process.current()
     running = None if process is None else running_of(process)
     if running is None:
         raise RuntimeError("only a process that is run by a worker can record what it did")
-    return running.worker.ledger.record(running.lease, key, dumps(value))
+    return running
 
 
 def submit(process_class: type[Process], inputs: dict[str, Any] | None = None) -> Process:
@@ -211,7 +225,7 @@ class Worker:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._save_context = LoadSaveContext(loader=loader)
         # The database is used in one thread: a slow one holds up saving, never the loop.
-        self._database = concurrent.futures.ThreadPoolExecutor(1, "plumpy database")
+        self._database = Batches(self.ledger)
 
     def __repr__(self) -> str:
         return f"<Worker {self.name}: {len(self._running)} processes from {self.queue}>"
@@ -313,7 +327,8 @@ class Worker:
 
     async def database(self, function: Callable[[], _T]) -> _T:
         """Call something that uses the database, without holding up the loop."""
-        return await self.loop.run_in_executor(self._database, function)
+        result: _T = await asyncio.wrap_future(self._database.submit(function))
+        return result
 
     async def persistently(self, function: Callable[[], _T], pid: Any) -> _T:
         """Use the database for a process, again and again until that works.
@@ -495,5 +510,5 @@ class Worker:
         await asyncio.wait([asyncio.wrap_future(self._consumer.flush())], timeout=_PATIENCE)
         self._consumer.close()
         self._waiter.close()
-        self._database.shutdown(wait=False)
+        self._database.close()
         _LOGGER.info("%s has stopped", self.name)
