@@ -1,5 +1,7 @@
 """Processes that can be paused, killed, saved and continued, on one asyncio loop."""
 
+# ruff: noqa: F401, F403 - what is importable from here is part of the interface
+
 import logging
 
 from . import (
@@ -22,26 +24,26 @@ from . import (
     utils,
     workchains,
 )
-from .communications import *  # noqa: F403
-from .events import *  # noqa: F403
-from .exceptions import *  # noqa: F403
-from .futures import *  # noqa: F403
-from .greenback_bridge import *  # noqa: F403
-from .loaders import *  # noqa: F403
-from .mixins import *  # noqa: F403
-from .persistence import *  # noqa: F403
-from .ports import *  # noqa: F403
-from .process_comms import *  # noqa: F403
-from .process_listener import *  # noqa: F403
-from .process_states import *  # noqa: F403
-from .processes import *  # noqa: F403
-from .utils import *  # noqa: F403
-from .workchains import *  # noqa: F403
+from .communications import *
+from .events import *
+from .exceptions import *
+from .futures import *
+from .greenback_bridge import *
+from .loaders import *
+from .mixins import *
+from .persistence import *
+from .ports import *
+from .process_comms import *
+from .process_listener import *
+from .process_states import *
+from .processes import *
+from .utils import *
+from .workchains import *
 
 #: Sorts after every release of the package that this one takes the place of, within its series.
 __version__ = "0.26.2"
 
-__all__ = [
+__all__ = [  # noqa: PLE0604
     *events.__all__,
     *exceptions.__all__,
     *processes.__all__,

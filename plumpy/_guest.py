@@ -1,7 +1,7 @@
 """Running one event loop beside another in the same thread.
 
-A process may be bound to a loop that is not running while code on another loop executes it. That
-loop is then run as a *guest*: by its own ``run_until_complete``, in a greenlet, with the seam at its
+A process may be bound to a loop that does not run while code on another loop executes it. That loop
+is then run as a *guest*: by its own ``run_until_complete``, in a greenlet, with the seam at its
 selector. Where it would block, it switches back to the *host*, the loop that really blocks in this
 thread, which watches the guest's file descriptors and its next timer among its own. asyncio runs
 one handle at a time in either loop, so each finds the thread as it left it: running loop and
@@ -171,7 +171,7 @@ class _Guest:
     def select(self, timeout: float | None) -> Any:
         """Wait for events: the host does, among its own."""
         events = self.selector.select(0)
-        if events or timeout is not None and timeout <= 0:
+        if events or (timeout is not None and timeout <= 0):
             self._wake_up = self.host.call_soon(self._switch_in)
             self._switch_out()
             return events

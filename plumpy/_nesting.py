@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import ctypes
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from . import _portals
 
@@ -26,7 +26,8 @@ def run_until_complete(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[_T]
         if loop.is_running():
             # In another thread, or beside the running loop in this one.
             answer = asyncio.run_coroutine_threadsafe(_driven(awaitable), loop)
-            return _portals.sync_await(asyncio.wrap_future(answer))
+            result: _T = _portals.sync_await(asyncio.wrap_future(answer))
+            return result
         from ._guest import run_beside
 
         return run_beside(running, loop, awaitable)
@@ -41,9 +42,8 @@ def _run_idle(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[_T]) -> _T:
     if loop.is_closed():
         _portals.discard(awaitable)
         raise RuntimeError("Event loop is closed")
-    if asyncio.isfuture(awaitable):
-        return loop.run_until_complete(awaitable)
-    return loop.run_until_complete(_driven(awaitable))
+    runnable: Any = awaitable if asyncio.isfuture(awaitable) else _driven(awaitable)
+    return cast(_T, loop.run_until_complete(runnable))
 
 
 async def _driven(awaitable: Awaitable[_T]) -> _T:
@@ -68,9 +68,8 @@ async def open_portal() -> None:
     task = _portals.current_task()
     if task is None:
         raise RuntimeError("only a coroutine that runs in a task can have a portal")
-    coro = task.get_coro()
-    assert coro is not None
-    driver = _driven(coro)  # type: ignore[arg-type]
+    coro: Any = task.get_coro()
+    driver: Any = _driven(coro)
     driver.__name__, driver.__qualname__ = coro.__name__, coro.__qualname__
     try:
         _set_coroutine(task, coro, driver)

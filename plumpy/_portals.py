@@ -33,7 +33,7 @@ _POOL_SIZE = 64
 _DEEP = 200
 
 
-class Portal(greenlet):
+class Portal(greenlet):  # type: ignore[misc]
     """A greenlet that runs steps of coroutines, one after the other.
 
     Values go in and out by attributes: the arguments of a switch would stay referenced by the frame
@@ -99,7 +99,7 @@ if sys.version_info >= (3, 12):
             return None
 else:
     # asyncio.current_task() is several times slower, and asked for in every step.
-    _current_tasks = asyncio.tasks._current_tasks
+    _current_tasks: dict[Any, asyncio.Task[Any]] = asyncio.tasks._current_tasks  # type: ignore[attr-defined]
 
     def current_task() -> asyncio.Task[Any] | None:
         """Return the current task; None also if no loop is running."""

@@ -119,7 +119,9 @@ class ProcessCallback:
             return
         process, callback = self._process, self._callback
         args, kwargs = self._args, self._kwargs
-        assert callback is not None and args is not None and kwargs is not None
+        assert callback is not None
+        assert args is not None
+        assert kwargs is not None
         try:
             await _portals.drive(process._run_task(callback, *args, **kwargs))
         except Exception as exc:

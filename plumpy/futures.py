@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Optional
 
@@ -86,10 +87,9 @@ def create_task(
     future = loop.create_future()
 
     def copy(answer: kiwipy.Future) -> None:
-        try:
+        # If the loop has been closed, nobody can wait for a future of it any more.
+        with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(_copy, answer, future)
-        except RuntimeError:
-            pass  # the loop has been closed: nobody can wait for a future of it
 
     hop(loop, coro).add_done_callback(copy)
     return future

@@ -20,7 +20,7 @@ def protected(check: bool = False) -> Callable[[Callable[..., Any]], Callable[..
                 wrap(func.fget) if func.fget else None,
                 wrap(func.fset) if func.fset else None,
                 wrap(func.fdel) if func.fdel else None,
-            )  # type: ignore[return-value]
+            )
         if not inspect.isfunction(func):
             raise TypeError("unsupported callable")
         if not check:
@@ -66,7 +66,7 @@ def override(check: bool = False) -> Callable[[Callable[..., Any]], Callable[...
                 wrap(func.fget) if func.fget else None,
                 wrap(func.fset) if func.fset else None,
                 wrap(func.fdel) if func.fdel else None,
-            )  # type: ignore[return-value]
+            )
         if not inspect.isfunction(func):
             raise TypeError("unsupported callable")
         if not check:

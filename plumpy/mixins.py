@@ -38,7 +38,5 @@ class ContextMixin(persistence.Savable):
         self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
     ) -> None:
         super().load_instance_state(saved_state, load_context)
-        try:
+        if self.CONTEXT in saved_state:
             self._context = AttributesDict(**saved_state[self.CONTEXT])
-        except KeyError:
-            pass

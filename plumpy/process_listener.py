@@ -25,7 +25,7 @@ class ProcessListener(persistence.Savable, metaclass=abc.ABCMeta):
         super().__init__()
         self._params: dict[str, Any] = {}
 
-    @protected  # type: ignore[arg-type]
+    @protected
     def init(self, **kwargs: Any) -> None:
         """Set the listener up; called with the saved parameters when it is loaded.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import traceback
 from collections.abc import Callable
@@ -529,12 +530,10 @@ class Excepted(State):
         self.exception = None if text is None else decode_exception(text)
         self.traceback = None
         if _HAS_TBLIB and self.TRACEBACK in saved_state:
-            try:
+            with contextlib.suppress(tblib.TracebackParseError):
                 self.traceback = tblib.Traceback.from_string(
                     saved_state[self.TRACEBACK], strict=False
                 ).as_traceback()
-            except tblib.TracebackParseError:
-                pass
 
     def get_exc_info(
         self,

@@ -112,9 +112,8 @@ def load_function(name: str, instance: Any | None = None) -> Callable[..., Any]:
     """
     obj = load_object(name)
     if inspect.isfunction(obj):
-        cls = type(instance)
-        if instance is not None and getattr(cls, obj.__name__, None) is obj:
-            return obj.__get__(instance, cls)  # type: ignore[no-any-return]
+        if instance is not None and getattr(type(instance), obj.__name__, None) is obj:
+            return types.MethodType(obj, instance)  # type: ignore[arg-type]
         return obj
     if inspect.isclass(obj) or inspect.isroutine(obj):
         return obj

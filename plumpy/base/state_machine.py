@@ -11,9 +11,9 @@ import os
 import sys
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from types import TracebackType
+from typing import Any, ClassVar, Dict, Optional, Set, Type, Union, cast  # noqa: UP035
 from typing import Callable as _Callable  # noqa: UP035
 from typing import Hashable as _Hashable  # noqa: UP035
-from typing import Any, ClassVar, Dict, Optional, Set, Type, Union, cast  # noqa: UP035
 
 from .utils import call_with_super_check, run_hook, super_check
 
@@ -106,16 +106,20 @@ def event(
             if sources is not None and not isinstance(initial, sources):
                 raise EventError(name, f"Event {name} invalid in state {initial.LABEL}")
             result = wrapped(self, *args, **kwargs)
-            if result is not False and not asyncio.isfuture(result) and targets is not None:
-                if not isinstance(self._state, targets):
-                    if self._state is initial:
-                        raise EventError(name, "Machine did not transition")
-                    raise EventError(
-                        name,
-                        f"Event produced invalid state transition from {initial.LABEL} "
-                        f"to {self._state.LABEL}",
-                    )
-            return result
+            if (
+                targets is None
+                or result is False
+                or asyncio.isfuture(result)
+                or isinstance(self._state, targets)
+            ):
+                return result
+            if self._state is initial:
+                raise EventError(name, "Machine did not transition")
+            raise EventError(
+                name,
+                f"Event produced invalid state transition from {initial.LABEL} "
+                f"to {self._state.LABEL}",
+            )
 
         return transition
 
@@ -128,10 +132,10 @@ def _state_classes(argument: str, states: Any) -> tuple[type[State], ...] | None
         return None
     if inspect.isclass(states):
         states = (states,)
-    states = tuple(states)
-    if not all(issubclass(state, State) for state in states):
-        raise TypeError(f"{argument}: {list(states)}")
-    return states
+    classes: tuple[type[State], ...] = tuple(states)
+    if not all(issubclass(state, State) for state in classes):
+        raise TypeError(f"{argument}: {list(classes)}")
+    return classes
 
 
 class State:
@@ -167,8 +171,11 @@ class State:
     def enter(self) -> None:
         """Hook: the state is about to become the current one."""
 
-    def execute(self) -> Optional[State]:  # noqa: UP045
-        """Do what is to be done in this state; return the next one, or None to stay."""
+    def execute(self) -> Any:
+        """Do what is to be done in this state; return the next one, or None to stay.
+
+        A machine may allow it to be a coroutine function.
+        """
         return None
 
     @super_check

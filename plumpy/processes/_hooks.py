@@ -63,7 +63,8 @@ def on_create(self: Process) -> None:
     """Hook: entering CREATED. Parses and validates the inputs."""
     self._creation_time = time.time()
     namespace = self.spec().inputs
-    parsed = namespace.pre_process(self._raw_inputs or {})
+    raw: Any = self._raw_inputs or {}
+    parsed = namespace.pre_process(raw)
     if parsed:
         self._parsed_inputs = parsed
     error = namespace.validate(parsed)
@@ -155,7 +156,7 @@ def on_entered(self: Process, from_state: process_states.State | None) -> None:
     elif label is _EXCEPTED:
         if type(self).on_excepted is not on_excepted or self._lazy_event_helper is not None:
             run_hook(self, "on_excepted")
-    elif label is _KILLED:
+    elif label is _KILLED:  # noqa: SIM102
         if type(self).on_killed is not on_killed or self._lazy_event_helper is not None:
             run_hook(self, "on_killed")
     if self._communicator is not None:
@@ -206,7 +207,7 @@ def on_exiting(self: Process) -> None:
     if label is _RUNNING:
         if type(self).on_exit_running is not on_exit_running:
             call_with_super_check(self.on_exit_running)
-    elif label is _WAITING:
+    elif label is _WAITING:  # noqa: SIM102
         if type(self).on_exit_waiting is not on_exit_waiting:
             call_with_super_check(self.on_exit_waiting)
 

@@ -260,7 +260,7 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
 
     def _attach(self) -> None:
         if self._link is None:
-            self._link = _crossing.attach(self)  # type: ignore[arg-type]
+            self._link = _crossing.attach(self)
 
     def _abandon(self) -> None:
         """Give up a process whose construction failed."""
@@ -358,7 +358,6 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
 
     def add_process_listener(self, listener: ProcessListener) -> None:
         """Add a listener."""
-        assert listener is not self, "Cannot listen to yourself!"
         self._event_helper.add_listener(listener)
 
     def remove_process_listener(self, listener: ProcessListener) -> None:

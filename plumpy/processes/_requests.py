@@ -28,7 +28,9 @@ def kill(
     :param force_kill: end the process now; the step under way is cancelled, its result dropped
     :return: whether the process is killed, or a future for that
     """
-    return _control.on_loop(self, _control.kill, msg_text, force_kill)
+    return cast(
+        "bool | asyncio.Future[Any]", _control.on_loop(self, _control.kill, msg_text, force_kill)
+    )
 
 
 def _is_killing(self: Process) -> bool:
