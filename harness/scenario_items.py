@@ -22,7 +22,7 @@ from _pytest.runner import runtestprotocol
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from harness import isolation
+from harness import child, isolation
 from harness.errors import HarnessError
 from harness.export import export
 from harness.matrix import releases
@@ -164,7 +164,7 @@ class Session:
         self._releases = _pinned(
             [*config.getoption("harness_release"), *config.getini("harness_release")]
         )
-        self._channel: isolation.Channel | None = None
+        self._channel: child.Channel | None = None
         self._infos: dict[str, ScenarioInfo] = {}
         self._results: list[Result] = []
         self._written = ""
@@ -261,11 +261,11 @@ class Session:
         if FIXTURES.intersection(item.fixturenames):
             self._start_broker(item.config)
 
-        def body(channel: isolation.Channel) -> None:
+        def body(channel: child.Channel) -> None:
             self._channel = channel
             runtestprotocol(item, log=False, nextitem=None)
 
-        run = isolation.run_in_child(body, limit=FIXTURE_LIMIT)
+        run = child.run_in_child(body, limit=FIXTURE_LIMIT)
         limit = item.record.limit if run.phase == "call" else FIXTURE_LIMIT
         reports = []
         for message in run.messages:
@@ -439,7 +439,7 @@ def _observation(
         message = isolation.summary_of(error)
     output = "\n".join(text for title, text in report.sections if title.startswith("Captured std"))
     seconds = round(report.duration, 3)
-    return Observation(outcome, message, report.longreprtext, isolation.shortened(output), seconds)
+    return Observation(outcome, message, report.longreprtext, child.shortened(output), seconds)
 
 
 def _report(
@@ -463,7 +463,7 @@ def _printed(config: pytest.Config) -> str:
         return ""
     capture.suspend_global_capture()
     try:
-        return isolation.shortened("".join(capture.read_global_capture()))
+        return child.shortened("".join(capture.read_global_capture()))
     finally:
         capture.resume_global_capture()
 

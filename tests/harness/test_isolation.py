@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from harness import isolation
-from harness.isolation import Channel, ChildRun, observe, run_in_child
+from harness import child
+from harness.isolation import observe
 from harness.outcome import Observation, Outcome
 from harness.scenario import AsyncTest, Scenario
 
@@ -149,7 +149,7 @@ def test_runaway_output_is_ended_and_cut() -> None:
     assert seen.outcome is Outcome.BROKEN
     assert "printed more than 16 MiB" in seen.message
     assert "characters cut" in seen.output
-    assert len(seen.output) < 3 * isolation.OUTPUT_KEPT
+    assert len(seen.output) < 3 * child.OUTPUT_KEPT
 
 
 def test_a_thread_that_is_left_running_is_named_and_not_waited_for() -> None:
@@ -227,52 +227,3 @@ def test_pytest_filters_do_not_reach_a_body() -> None:
         warnings.warn("only printed", UserWarning, stacklevel=1)
 
     assert look(body).outcome is Outcome.HEALTHY
-
-
-def test_each_phase_has_a_limit_of_its_own() -> None:
-    def body(channel: Channel) -> None:
-        channel.begin("second", 20.0)
-        channel.send("reached")
-        channel.begin("third", 0.2)
-        threading.Event().wait()
-
-    run = run_in_child(body, limit=20.0)
-    assert (run.phase, run.hung, run.messages) == ("third", True, ["reached"])
-
-
-def test_messages_of_any_size_arrive() -> None:
-    run = run_in_child(lambda channel: channel.send("x" * 1_000_000), limit=20.0)
-    assert [len(message) for message in run.messages] == [1_000_000]
-    assert run.failure(1.0) is None
-
-
-def test_an_exception_of_the_runner_itself_is_a_crash(capfd: pytest.CaptureFixture[str]) -> None:
-    def body(channel: Channel) -> None:
-        raise RuntimeError("the harness is at fault")
-
-    failure = run_in_child(body, limit=20.0).failure(20.0)
-    assert failure is not None
-    assert failure.outcome is Outcome.CRASH
-    assert "the harness is at fault" in capfd.readouterr().err
-
-
-def test_the_parent_that_is_interrupted_leaves_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    pids = []
-
-    def interrupt(watch: Any) -> ChildRun:
-        pids.append(watch._pid)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(isolation._Watch, "until_ended", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        run_in_child(lambda channel: threading.Event().wait(), limit=20.0)
-    with pytest.raises(ProcessLookupError):
-        os.kill(pids[0], 0)
-
-
-def test_a_platform_that_cannot_fork_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.errors import HarnessError
-
-    monkeypatch.delattr(os, "fork")
-    with pytest.raises(HarnessError, match="cannot fork"):
-        run_in_child(lambda channel: None, limit=1.0)
