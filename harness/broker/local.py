@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -20,7 +21,7 @@ from harness.broker.installation import Installation
 from harness.broker.keeping import Keeper
 from harness.broker.management import Management
 from harness.broker.processes import Owner, descendants, free_ports, started, wait_until
-from harness.broker.run import STEM, Run, scratch_directory
+from harness.broker.run import OWNER, STEM, Run, scratch_directory
 from harness.errors import HarnessError
 
 _READY_SECONDS = 60.0
@@ -261,8 +262,11 @@ def sweep() -> None:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(each, signal.SIGKILL)
             shutil.rmtree(directory, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                directory.parent.rmdir()
+    for run in scratch_directory().glob(f"{STEM}*"):
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            owner = Owner(**json.loads((run / OWNER).read_text()))
+            if not owner.is_alive() and not any(path.is_dir() for path in run.iterdir()):
+                shutil.rmtree(run)
 
 
 def _with_home(directory: Path) -> list[int]:

@@ -21,6 +21,8 @@ from harness.errors import HarnessError
 ENVIRONMENT = "HARNESS_BROKER_RUN"
 #: What the directories of all runs begin with, in the machine's temporary directory.
 STEM = "loop-harness-"
+#: File in a run's directory that tells its owner; a broker that a person ends by hand has none.
+OWNER = "owner.json"
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,10 @@ class Run:
     def directory(self) -> Path:
         """The run's private directory, which exists."""
         path = scratch_directory() / f"{STEM}{self.id}"
-        path.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+            if self.owner is not None:
+                write_private(path / OWNER, json.dumps(asdict(self.owner)))
         if path.stat().st_uid != os.geteuid():
             raise HarnessError(f"{path} belongs to another user; remove it, and run again")
         return path

@@ -106,9 +106,10 @@ def test_without_a_management_api_it_says_how_to_have_one(
     broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(MANAGEMENT_VARIABLE, "http://127.0.0.1:1")
-    provider = UrlProvider(broker.url, Run.new(owner=Owner.me()))
+    run = Run.new(owner=Owner.me())
     with pytest.raises(NoManagement, match="rabbitmq-plugins enable rabbitmq_management"):
-        provider.start()
+        UrlProvider(broker.url, run).start()
+    run.finish()
 
 
 def test_a_user_who_may_not_make_vhosts_is_told_how_to_be_allowed(broker: Broker) -> None:

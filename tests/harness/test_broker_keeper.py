@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,15 @@ def test_the_next_run_ends_what_a_killed_keeper_left(run: Run, tmp_path: Path) -
     sweep()
     assert wait_until(lambda: all(started(each) is None for each in kept), 10)
     assert not directory.exists()
+
+
+def test_the_next_run_removes_the_directory_of_an_ended_one(run: Run) -> None:
+    ended = Run.new(owner=replace(Owner.me(), started="1"))
+    left = [ended.directory, Run.new(owner=None).directory]
+    mine = run.directory
+    sweep()
+    assert [path.exists() for path in [*left, mine]] == [False, True, True]
+    left[1].rmdir()
 
 
 def test_what_it_could_not_do_is_told(run: Run) -> None:
