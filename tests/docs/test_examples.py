@@ -7,6 +7,7 @@ left out.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from harness.check import check
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-#: Pages whose python blocks are shown to be run in some other way.
+#: Pages whose blocks are files of their own, or need the scenarios or results: not programs.
 ELSEWHERE = {"check.md", "tutorial.md", "write-a-scenario.md", "export.md", "report.md"}
 PAGES = sorted(
     path for path in (DOCS / "plumpy").glob("*.md") if "```python" in path.read_text()
@@ -73,22 +74,25 @@ def program(page: list[Block]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def run_python(arguments: list[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}"},
+    )
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(DOCS)))
 def test_page(path: Path, tmp_path: Path) -> None:
     page = blocks(path)
     # Importable under a name, as a checkpoint or a task message needs its classes to be.
     module = "example_" + path.stem.replace("-", "_")
     (tmp_path / f"{module}.py").write_text(program(page))
-    command = [sys.executable, "-W", "error", "-c", f"import {module}"]
-    done = subprocess.run(
-        command,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": f"{ROOT}", "HOME": str(tmp_path)},
-    )
+    done = run_python(["-W", "error", "-c", f"import {module}"], tmp_path)
     assert done.returncode == 0, f"{path}\n{done.stderr}"
     assert done.stderr == ""
     printed = {}
@@ -101,6 +105,35 @@ def test_page(path: Path, tmp_path: Path) -> None:
         if block.line in printed:
             shown = following.text if following and following.language == "text" else ""
             assert printed[block.line] == shown, f"{path}:{block.line} prints something else"
+
+
+def test_scenario_of_the_tutorial(tmp_path: Path) -> None:
+    """It is red with an empty `present`, as the page says, and green with the one it has."""
+    [source] = [b.text for b in blocks(DOCS / "tutorial.md") if b.language == "python"]
+    path = tmp_path / "test_mine.py"
+    command = ["-m", "pytest", "-p", "no:cacheprovider", "-rA", str(path)]
+    for text, status, verdict in (
+        (source, 0, "reproduced"),
+        (source.replace("\"python_version >= '3.6'\"", ""), 1, "regression"),
+    ):
+        path.write_text(text)
+        done = run_python(command, tmp_path)
+        assert (done.returncode, verdict in done.stdout) == (status, True), done.stdout
+
+
+def test_export_page() -> None:
+    [source] = [b.text for b in blocks(DOCS / "export.md") if b.language == "python"]
+    done = run_python(["-c", f"{source}\nprint(text)"], ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "def test_" in done.stdout
+
+
+def test_readme() -> None:
+    source = "".join(b.text for b in blocks(ROOT / "README.md") if b.language == "python")
+    done = run_python(["-W", "error", "-c", source], ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+    [shown] = re.findall(r"# (\{.*?\})", source)
+    assert done.stdout.strip() == shown
 
 
 def test_check_page(tmp_path: Path) -> None:
