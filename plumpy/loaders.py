@@ -50,12 +50,11 @@ class DefaultObjectLoader(ObjectLoader):
 
         :raises ValueError: if the identifier is malformed or does not lead to an object
         """
-        parts = identifier.split(":")
-        if len(parts) != 2:
+        module_name, colon, name = identifier.partition(":")
+        if not colon or ":" in name:
             raise ValueError(
                 f"identifier `{identifier}` has an invalid format: expected `module:name`"
             )
-        module_name, name = parts
         module = sys.modules.get(module_name)
         if module is None:
             refusal = _reason_not_to_import(module_name, name)

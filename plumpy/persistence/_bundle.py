@@ -11,7 +11,6 @@ import yaml
 from ..exceptions import PersistenceError
 from ._context import LoadSaveContext
 from ._copy import copied, snapshot
-from ._paths import readable
 from ._savable import FORMAT_VERSION, META, META__VERSION, Savable
 
 _BUNDLE_TAG = "!plumpy:Bundle"
@@ -62,7 +61,7 @@ def copied_values(state: Any) -> dict[str, Any]:
     try:
         return {key: snapshot(value, memo) for key, value in state.items()}
     except Exception:
-        return {key: copied(value, readable(key)) for key, value in state.items()}
+        return {key: copied(value, key) for key, value in state.items()}
 
 
 def restored_bundle(values: Any) -> Bundle:
@@ -72,11 +71,11 @@ def restored_bundle(values: Any) -> Bundle:
     return bundle
 
 
-def _bundle_representer(dumper: yaml.Dumper, node: Any) -> Any:
+def _bundle_representer(dumper: Any, node: Any) -> Any:
     return dumper.represent_mapping(_BUNDLE_TAG, node)
 
 
-def _bundle_constructor(loader: yaml.Loader, data: Any) -> Generator[Bundle, None, None]:
+def _bundle_constructor(loader: Any, data: Any) -> Generator[Bundle, None, None]:
     # in two steps, so that what is inside may refer to the bundle itself
     bundle = Bundle.__new__(Bundle)
     yield bundle

@@ -39,6 +39,7 @@ class LoadSaveContext:
 
     def copyextend(self, **kwargs: Any) -> LoadSaveContext:
         """Return a copy of this context with some values added or replaced."""
-        values = {**self._values, **kwargs}
-        loader = values.pop("loader", self.loader)
-        return LoadSaveContext(loader=loader, **values)
+        extended = LoadSaveContext.__new__(LoadSaveContext)
+        extended.loader = kwargs.pop("loader", self.loader)
+        extended._values = {**self._values, **kwargs}
+        return extended

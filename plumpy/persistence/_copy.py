@@ -12,7 +12,8 @@ import uuid
 from typing import Any
 
 from ..exceptions import PersistenceError
-from ._paths import explain
+from ..utils import AttributesFrozendict
+from ._paths import explain, readable
 
 IMMUTABLE: frozenset[type] = frozenset(
     {
@@ -37,6 +38,10 @@ IMMUTABLE: frozenset[type] = frozenset(
         type,
     }
 )
+all_immutable = IMMUTABLE.issuperset
+
+
+_ATOMIC = (enum.Enum, type)
 
 
 def snapshot(value: Any, memo: dict[int, Any] | None = None) -> Any:
@@ -54,22 +59,35 @@ def snapshot(value: Any, memo: dict[int, Any] | None = None) -> Any:
     elif (key := id(value)) in memo:
         return memo[key]
     if kind is dict:
-        copied: dict[Any, Any] = {}
-        memo[id(value)] = copied
+        if all_immutable(map(type, value.values())) and all_immutable(map(type, value)):
+            copied = memo[id(value)] = value.copy()
+            return copied
+        copied = memo[id(value)] = {}
         for name, item in value.items():
             if type(name) not in IMMUTABLE:
                 name = snapshot(name, memo)  # noqa: PLW2901
             copied[name] = item if type(item) in IMMUTABLE else snapshot(item, memo)
         return copied
     if kind is list:
-        items: list[Any] = []
-        memo[id(value)] = items
+        if all_immutable(map(type, value)):
+            items = memo[id(value)] = value.copy()
+            return items
+        items = memo[id(value)] = []
         for item in value:
             items.append(item if type(item) in IMMUTABLE else snapshot(item, memo))
         return items
-    if kind in (tuple, set, frozenset) and all(type(item) in IMMUTABLE for item in value):
-        return value if kind is not set else set(value)
-    if isinstance(value, enum.Enum | type):
+    if kind is AttributesFrozendict:
+        frozen = memo[id(value)] = AttributesFrozendict.__new__(AttributesFrozendict)
+        attributes = value.__dict__
+        if len(attributes) > 3:
+            attributes = snapshot(attributes, memo)
+        frozen.__dict__.update(attributes, _dict=snapshot(value._dict, memo))
+        return frozen
+    if (kind is tuple or kind is frozenset) and all_immutable(map(type, value)):
+        return value
+    if kind is set and all_immutable(map(type, value)):
+        return value.copy()
+    if isinstance(value, _ATOMIC):
         return value
     return copy.deepcopy(value, memo)
 
@@ -77,10 +95,10 @@ def snapshot(value: Any, memo: dict[int, Any] | None = None) -> Any:
 def copied(value: Any, path: str) -> Any:
     """Return a deep copy of a value.
 
-    :param path: what the value is called in the error
+    :param path: what the value is called in the error, or its key in a process bundle
     :raises PersistenceError: naming the part of the value that cannot be copied
     """
     try:
         return snapshot(value)
     except Exception as exc:
-        raise PersistenceError(explain(value, path, snapshot, exc)) from exc
+        raise PersistenceError(explain(value, readable(path), snapshot, exc)) from exc

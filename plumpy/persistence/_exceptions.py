@@ -11,6 +11,7 @@ from __future__ import annotations
 import pickle
 import sys
 import types
+from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -75,9 +76,13 @@ def encode_exception(exc: BaseException) -> str:
 
 def storable_exception(exc: BaseException) -> BaseException:
     """Return an exception that survives pickling and copying: a copy, or failing that its text."""
-    for candidate in (lambda: exc, lambda: decode_exception(encode_exception(exc))):
+    attempts: list[Callable[[], BaseException]] = [
+        lambda: exc,
+        lambda: decode_exception(encode_exception(exc)),
+    ]
+    for attempt in attempts:
         try:
-            copied = pickle.loads(pickle.dumps(candidate()))
+            copied = pickle.loads(pickle.dumps(attempt()))
         except Exception:
             continue
         if type(copied) is type(exc):
@@ -153,10 +158,10 @@ def _without_constructor(cls: type[BaseException], args: tuple[Any, ...]) -> Bas
     base: type[BaseException] = next(
         base
         for base in cls.__mro__
-        if "__init__" in vars(base) and not _is_python_code(base.__init__)
+        if "__init__" in vars(base) and not _is_python_code(vars(base)["__init__"])
     )
     exc = base.__new__(cls, *args)
-    base.__init__(exc, *args)
+    vars(base)["__init__"](exc, *args)
     return exc
 
 

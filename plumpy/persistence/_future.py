@@ -24,6 +24,10 @@ _EXCEPTION_TEXT = "exception_text"
 class SavableFuture(asyncio.Future[Any], Savable):
     """An asyncio future that can be saved and loaded, whether pending, done or cancelled."""
 
+    def save(self, save_context: LoadSaveContext | None = None) -> SAVED_STATE_TYPE:
+        """Return the saved state of this future."""
+        return saved_future(self) if type(self) is SavableFuture else super().save(save_context)
+
     def save_instance_state(
         self, out_state: SAVED_STATE_TYPE, save_context: LoadSaveContext | None
     ) -> None:

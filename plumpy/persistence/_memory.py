@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import io
+import pickle
+from typing import TYPE_CHECKING, Any
 
 from ..loaders import ObjectLoader
-from ..utils import PID_TYPE
+from ..utils import PID_TYPE, AttributesFrozendict
 from ._bundle import Bundle, copied_values, restored_bundle
 from ._context import LoadSaveContext
+from ._copy import IMMUTABLE
 from ._persister import PersistedCheckpoint, Persister
 
 if TYPE_CHECKING:
     from ..processes import Process
+
+
+_Stored = bytes | dict[str, Any]
 
 
 class InMemoryPersister(Persister):
@@ -21,19 +27,21 @@ class InMemoryPersister(Persister):
     """
 
     def __init__(self, loader: ObjectLoader | None = None) -> None:
-        self._checkpoints: dict[PID_TYPE, dict[str | None, Bundle]] = {}
+        self._checkpoints: dict[PID_TYPE, dict[str | None, _Stored]] = {}
         self._save_context = LoadSaveContext(loader=loader)
 
     def save_checkpoint(self, process: Process, tag: str | None = None) -> None:
-        bundle = Bundle(process, self._save_context, dereference=True)
-        self._checkpoints.setdefault(process.pid, {})[tag] = bundle
+        stored = _store(Bundle(process, self._save_context))
+        self._checkpoints.setdefault(process.pid, {})[tag] = stored
 
     def load_checkpoint(self, pid: PID_TYPE, tag: str | None = None) -> Bundle:
         """Return a copy of a stored state.
 
         :raises KeyError: if there is none
         """
-        return restored_bundle(copied_values(self._checkpoints[pid][tag]))
+        stored = self._checkpoints[pid][tag]
+        values = pickle.loads(stored) if isinstance(stored, bytes) else copied_values(stored)
+        return restored_bundle(values)
 
     def get_checkpoints(self) -> list[PersistedCheckpoint]:
         return [
@@ -54,3 +62,35 @@ class InMemoryPersister(Persister):
 
     def delete_process_checkpoints(self, pid: PID_TYPE) -> None:
         self._checkpoints.pop(pid, None)
+
+
+class _NotPlainError(Exception):
+    pass
+
+
+class _PlainPickler(pickle.Pickler):
+    """Pickles what a copy by way of pickle is certain to be a deep copy of, and nothing else."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        # called for everything but instances of built-in types
+        kind = type(obj)
+        if kind in _PLAIN or isinstance(obj, type):
+            return NotImplemented
+        raise _NotPlainError
+
+
+_PLAIN = IMMUTABLE | {AttributesFrozendict}
+
+
+def _store(bundle: Bundle) -> _Stored:
+    """Return a bundle in a form from which copies are made: pickled if it holds nothing but plain
+    values, because that is the fastest way to copy them, or else copied one by one.
+
+    :raises PersistenceError: naming a value that cannot be copied
+    """
+    buffer = io.BytesIO()
+    try:
+        _PlainPickler(buffer, pickle.HIGHEST_PROTOCOL).dump(dict(bundle))
+    except (_NotPlainError, pickle.PicklingError, AttributeError, RecursionError):
+        return copied_values(bundle)
+    return buffer.getvalue()

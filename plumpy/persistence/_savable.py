@@ -11,7 +11,6 @@ from ..loaders import ObjectLoader, get_object_loader
 from ..utils import SAVED_STATE_TYPE
 from ._context import LoadSaveContext
 from ._copy import IMMUTABLE, copied
-from ._paths import readable
 
 META = "!!meta"
 META__CLASS_NAME = "class_name"
@@ -60,7 +59,8 @@ class Savable:
         :param load_context: handed to the ``load_instance_state`` of the class
         :raises ValueError: if the class that the state names is not there or cannot be saved
         """
-        load_context = _ensure_object_loader(load_context, saved_state)
+        if load_context is None or load_context.loader is None:
+            load_context = _ensure_object_loader(load_context, saved_state)
         assert load_context.loader is not None
         class_name = Savable._get_class_name(saved_state)
         load_cls = load_context.loader.load_object(class_name)
@@ -75,9 +75,13 @@ class Savable:
         cls, saved_state: SAVED_STATE_TYPE, load_context: LoadSaveContext | None = None
     ) -> Savable:
         """Make a new object of this class from a saved state, without calling the constructor."""
-        load_context = _ensure_object_loader(load_context, saved_state)
+        if load_context is None or load_context.loader is None:
+            load_context = _ensure_object_loader(load_context, saved_state)
         obj = cls.__new__(cls)
-        call_with_super_check(obj.load_instance_state, saved_state, load_context)
+        if cls.load_instance_state is Savable.load_instance_state:
+            _load_instance_state(obj, saved_state, load_context)
+        else:
+            call_with_super_check(obj.load_instance_state, saved_state, load_context)
         return obj
 
     @super_check
@@ -95,8 +99,12 @@ class Savable:
     ) -> None:
         """Put the state of this object into ``out_state``. Overriding methods call ``super()``."""
         self._ensure_persist_configured()
-        if self._auto_persist:
+        if not self._auto_persist:
+            return
+        if type(self).save_members is Savable.save_members:
             self._save_members(self._auto_persist, out_state, save_context)
+        else:
+            self.save_members(self._auto_persist, out_state)
 
     def save(self, save_context: LoadSaveContext | None = None) -> SAVED_STATE_TYPE:
         """Return the saved state of this object.
@@ -114,8 +122,12 @@ class Savable:
         else:
             name = get_object_loader().identify_object(type(loader))
             Savable.set_custom_meta(out_state, META__OBJECT_LOADER, name)
-        Savable._set_class_name(out_state, loader.identify_object(type(self)))
-        call_with_super_check(self.save_instance_state, out_state, save_context)
+        cls = type(self)
+        Savable._set_class_name(out_state, loader.identify_object(cls))
+        if cls.save_instance_state is Savable.save_instance_state:
+            _save_instance_state(self, out_state, save_context)
+        else:
+            call_with_super_check(self.save_instance_state, out_state, save_context)
         return out_state
 
     def save_members(self, members: Iterable[str], out_state: SAVED_STATE_TYPE) -> None:
@@ -133,12 +145,12 @@ class Savable:
         load_context: LoadSaveContext | None = None,
     ) -> None:
         """Set members of this object from what :meth:`save_members` stored."""
-        member_types = saved_state[META].get(META__TYPES)
+        member_types = saved_state[META].get(META__TYPES, ())
         for member in members:
-            if member_types and member in member_types:
-                setattr(self, member, self._get_value(saved_state, member, load_context))
-            else:
-                setattr(self, member, saved_state[member])
+            value = saved_state[member]
+            if member in member_types:
+                value = self._get_value(saved_state, member, load_context)
+            setattr(self, member, value)
 
     @staticmethod
     def set_custom_meta(out_state: SAVED_STATE_TYPE, name: str, value: Any) -> None:
@@ -178,7 +190,7 @@ class Savable:
                 self._set_meta_type(out_state, member, META__TYPE__SAVABLE)
                 out_state[member] = value.save(save_context)
             else:
-                out_state[member] = copied(value, readable(member))
+                out_state[member] = copied(value, member)
 
     @classmethod
     def _ensure_persist_configured(cls) -> None:
@@ -193,7 +205,7 @@ class Savable:
 
     @staticmethod
     def _set_class_name(out_state: SAVED_STATE_TYPE, name: str) -> None:
-        Savable._get_create_meta(out_state)[META__CLASS_NAME] = name
+        out_state.setdefault(META, {})[META__CLASS_NAME] = name
 
     @staticmethod
     def _get_class_name(saved_state: SAVED_STATE_TYPE) -> str:
@@ -219,6 +231,8 @@ class Savable:
     ) -> Any:
         value = saved_state[name]
         type_spec = Savable._get_meta_type(saved_state, name)
+        if type_spec == META__TYPE__SAVABLE:
+            return Savable.load(value, load_context)
         if type_spec == META__TYPE__METHOD:
             method = getattr(self, value)
             if not isinstance(method, types.MethodType) or method.__self__ is not self:
@@ -227,9 +241,12 @@ class Savable:
                     "which is not one of its methods"
                 )
             return method
-        if type_spec == META__TYPE__SAVABLE:
-            return Savable.load(value, load_context)
         return value
+
+
+# Without the check that an override reaches them, for classes that do not override them
+_save_instance_state = Savable.save_instance_state.unchecked  # type: ignore[attr-defined]
+_load_instance_state = Savable.load_instance_state.unchecked  # type: ignore[attr-defined]
 
 
 def auto_persist(*members: str) -> Callable[[SavableClsType], SavableClsType]:

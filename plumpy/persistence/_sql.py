@@ -97,13 +97,18 @@ class SqliteDatabase:
     """
 
     def __init__(self, path: str) -> None:
+        self._connection: sqlite3.Connection | None = None
         self._path = path
         self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
         self._owner = os.getpid()
         # Connections of a parent process: using or even closing them here would harm the parent.
         self._inherited: list[sqlite3.Connection] = []
         self._connected()
+
+    def __del__(self) -> None:
+        # Persisters have no end of life: most are never closed.
+        if self._connection is not None:
+            self.close()
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""

@@ -7,7 +7,6 @@ override what a plan would do are called instead of inlined.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -127,9 +126,7 @@ class NamespacePlan:
                 filled[name] = plan.fill(value) if plan is not None else port.pre_process(value)
         return AttributesFrozendict(filled)
 
-    def check(
-        self, values: Mapping[str, Any] | None, breadcrumbs: tuple[str, ...]
-    ) -> PortValidationError | None:
+    def check(self, values: Any, breadcrumbs: tuple[str, ...]) -> PortValidationError | None:
         """Return the first thing that is wrong with the values, if anything is.
 
         :param breadcrumbs: names of the namespaces around this one
@@ -216,12 +213,10 @@ def not_a_mapping(value: Any, breadcrumbs: tuple[str, ...]) -> PortValidationErr
     return PortValidationError(message, breadcrumbs_to_port(breadcrumbs))
 
 
-@functools.cache
 def _is_plain_port(cls: type) -> bool:
     return _same(cls, Port, ("validate", "name", "required", "valid_type", "validator"))
 
 
-@functools.cache
 def _is_plain_namespace(cls: type) -> bool:
     from ._namespace import PortNamespace
 

@@ -140,20 +140,21 @@ class _BlockStepper(_WithChild):
         return f"{self._pos}:{self._child_stepper}"
 
     def step(self) -> tuple[bool, Any]:
-        if self._pos >= len(self._block):
+        if self._child_stepper is None:
             return True, None  # everything was done, and the chain waited for what the last began
-        finished, result = self._child_stepper.step()  # type: ignore[union-attr]
+        finished, result = self._child_stepper.step()
         if finished:
             self.next_instruction()
-            finished = self._pos >= len(self._block)
+            finished = self._child_stepper is None
         return finished, result
 
     def next_instruction(self) -> None:
         """Go to the next instruction, or behind the last one."""
-        assert self._pos < len(self._block), "Can't advance further, already finished"
+        size = len(self._block)
+        assert self._pos < size, "Can't advance further, already finished"
         self._pos += 1
         self._child_stepper = None
-        if self._pos < len(self._block):
+        if self._pos < size:
             self._child_stepper = self._block[self._pos].create_stepper(self._workchain)
 
     def load_instance_state(

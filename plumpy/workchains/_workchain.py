@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from .. import mixins, persistence, process_states, processes
 from ..events import get_or_create_event_loop
@@ -76,7 +76,8 @@ class Waiting(process_states.Waiting):
 
     @property
     def _awaiting(self) -> Awaitables | None:
-        return cast("Awaitables | None", self.data)
+        awaiting: Awaitables | None = self.data
+        return awaiting
 
     def load_instance_state(
         self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
@@ -96,10 +97,10 @@ class Waiting(process_states.Waiting):
             future.remove_done_callback(self._awaitable_done)
         self._watched = {}
 
-    async def execute(self) -> process_states.State:
+    async def execute(self) -> process_states.State:  # type: ignore[override]
         """Wait; the next state is RUNNING."""
         self._watch()
-        if self._awaiting is not None and not self._awaiting:
+        if self.data is not None and not self.data:
             self.resume()
         if self._failure is None:
             state = await super().execute()
@@ -109,34 +110,35 @@ class Waiting(process_states.Waiting):
 
     def _watch(self) -> None:
         """Have this state called back by what it waits for, also if it was loaded."""
-        if self._watched or not self._awaiting:
+        awaiting = self._awaiting
+        if self._watched or not awaiting:
             return
-        loop = cast("WorkChain", self.state_machine).loop
-        for future, awaitable in self._awaiting.futures(loop):
+        loop: asyncio.AbstractEventLoop = self.state_machine.loop  # type: ignore[attr-defined]
+        for future, awaitable in awaiting.futures(loop):
             self._watched.setdefault(future, []).append(awaitable)
         for future in self._watched:
             future.add_done_callback(self._awaitable_done)
-        self._awaiting.start(loop)
+        awaiting.start(loop)
 
     def _awaitable_done(self, future: asyncio.Future[Any]) -> None:
         awaitables = self._watched.pop(future, None)
         error = None if future.cancelled() else future.exception()
-        if awaitables is None or self._awaiting is None or self._failure is not None:
+        awaiting = self._awaiting
+        if awaitables is None or awaiting is None or self._failure is not None:
             return
-        names = [name for awaitable in awaitables for name in self._awaiting[awaitable]]
+        names = [name for awaitable in awaitables for name in awaiting[awaitable]]
         if future.cancelled():
             error = CancelledError(f"what `ctx.{names[0]}` was waited for was cancelled")
         if error is not None:
             self._failure = error
             self.resume()
             return
-        context = cast("WorkChain", self.state_machine).ctx
-        assert context is not None
+        context = self.state_machine.ctx  # type: ignore[attr-defined]
         for name in names:
             context[name] = future.result()
         for awaitable in awaitables:
-            del self._awaiting[awaitable]
-        if not self._awaiting:
+            del awaiting[awaitable]
+        if not awaiting:
             self.resume()
 
 
@@ -228,7 +230,8 @@ class WorkChain(mixins.ContextMixin, processes.Process):
         return self._do_step()
 
     def _do_step(self) -> Any:
-        self._awaitables = Awaitables()
+        if self._awaitables:
+            self._awaitables = Awaitables()
         assert self._stepper is not None
         try:
             finished, result = self._stepper.step()

@@ -1,6 +1,7 @@
 """The database file: what it survives, and who may use it at once."""
 
 import concurrent.futures
+import gc
 import json
 import multiprocessing
 import os
@@ -87,7 +88,9 @@ def test_look_ups_use_the_index(persister):
 
 def test_nothing_in_the_file_is_a_pickle(path, persister):
     persister.save_checkpoint(Counter(inputs={"a": (1, {2})}, pid=1))
-    ((text,),) = sqlite3.connect(path).execute("SELECT bundle FROM checkpoints").fetchall()
+    connection = sqlite3.connect(path)
+    ((text,),) = connection.execute("SELECT bundle FROM checkpoints").fetchall()
+    connection.close()
     assert json.loads(text)["INPUTS_RAW"] == {"$frozendict": {"a": {"$tuple": [1, {"$set": [2]}]}}}
 
 
@@ -276,3 +279,12 @@ def test_the_last_complete_checkpoint_survives_two_hundred_kills(path, persister
     connection = sqlite3.connect(path)
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()
+
+
+def test_a_persister_that_nobody_closes_closes_its_file(path, recwarn):
+    persister = SqlitePersister(path)
+    persister.save_checkpoint(Counter(pid=1))
+    del persister
+    gc.collect()
+    assert not [warning for warning in recwarn if warning.category is ResourceWarning]
+    assert not os.path.exists(path + "-wal")  # what the last one to close removes
