@@ -59,7 +59,9 @@ async def test_nested_process_on_a_new_loop_is_the_current_one() -> None:
     """Symptom: with asyncio, nest_asyncio and the back-port for Python 3.6 "the PROCESS_STACK is
     reset" (C01); it must not be.
 
-    Cause: the stack must travel with the call, not with the loop.
+    Cause: the stack must travel with the call, not with the loop; 0.26.1 cannot run a second loop
+    inside a running one at all.
+    Fix: execute() steps the other loop from a greenlet. Workaround: nest on the same loop.
     """
     process = stack_test(new_loop=True)
     await process.step_until_terminated()

@@ -130,6 +130,7 @@ async def test_every_answer_of_a_wrapped_subscriber_is_delivered() -> None:
 
     Cause: as B12: a race between the loop's thread and the caller's; the chance that 300 calls
     all get through on a bad release is below 1e-14.
+    Fix: as B12.
     """
     import concurrent.futures
 

@@ -99,7 +99,7 @@ async def test_apply_is_silent_when_there_is_no_current_loop() -> None:
     title="apply() calls the deprecated get_event_loop_policy()",
     source="https://github.com/Chaoses-Ib/nest-asyncio2",
     present=(
-        "nest-asyncio>=1.5.7; python_version >= '3.14'",
+        "nest-asyncio>=1.5.5; python_version >= '3.14'",
         "nest-asyncio2<1.6.2; python_version >= '3.14'",
     ),
     library="nest-asyncio",

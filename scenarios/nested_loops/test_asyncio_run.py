@@ -178,7 +178,7 @@ async def test_interrupted_run_lets_main_clean_up() -> None:
     python=">=3.9",
     shown_in=("1.6.0",),
 )
-async def test_run_ends_the_default_executor() -> None:
+async def test_patched_run_ends_the_default_executor() -> None:
     """Symptom: one more set of threads after each asyncio.run().
 
     Cause: the patched run() never calls shutdown_default_executor().
@@ -305,7 +305,10 @@ def _ask_the_patched_asyncio_for_a_loop() -> None:
     id="N70",
     title="get_event_loop() silently makes a loop where plain asyncio raises",
     source="https://docs.python.org/3.14/library/asyncio-eventloop.html#asyncio.get_event_loop",
-    present=("nest-asyncio>=0.9.5,<0.9.6", "nest-asyncio>=1.5.7", "nest-asyncio2<1.6.2"),
+    present=(
+        "nest-asyncio>=1.5.7; python_version >= '3.14'",
+        "nest-asyncio2<1.6.2; python_version >= '3.14'",
+    ),
     library="nest-asyncio",
     python=">=3.14",
     prepare=_ask_the_patched_asyncio_for_a_loop,

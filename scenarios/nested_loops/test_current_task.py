@@ -111,9 +111,7 @@ async def test_callback_in_a_nested_run_has_no_current_task() -> None:
     title="Two threads that run tasks of one loop break its current-task bookkeeping",
     source="https://github.com/erdewit/nest_asyncio/issues/29",
     present=(
-        "nest-asyncio>=1.1.0; python_version < '3.7'",
-        "nest-asyncio>=1.3.0,<1.5.2; python_version >= '3.7'",
-        "nest-asyncio>=1.5.4; python_version >= '3.7'",
+        "nest-asyncio>=1.1.0",
         "nest-asyncio2; python_version < '3.14'",
     ),
     library="nest-asyncio",

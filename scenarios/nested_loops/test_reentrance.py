@@ -58,10 +58,9 @@ async def test_loop_is_reentrant() -> None:
     title="nest_asyncio.apply() is there to allow nested runs, and this release does not",
     source="https://github.com/erdewit/nest_asyncio/issues/20",
     present=(
-        "nest-asyncio>=1.3.1,<1.3.2; python_version < '3.8'",
         "nest-asyncio>=1.1.0,<1.3.0; python_version >= '3.7'",
-        "nest-asyncio>=0.9.2,<0.9.3; python_version >= '3.9' and python_version < '3.14'",
-        "nest-asyncio<0.9.3; python_version >= '3.14'",
+        "nest-asyncio<0.9.2; python_version >= '3.14'",
+        "nest-asyncio>=0.9.2,<1.6.0; python_version >= '3.14'",
     ),
 )
 async def test_patched_loop_is_reentrant() -> None:
@@ -138,10 +137,9 @@ async def test_run_is_reentrant() -> None:
     title="asyncio.run() inside a running loop is refused although nest_asyncio was applied",
     source="https://github.com/python/cpython/issues/66435",
     present=(
-        "nest-asyncio>=1.3.1,<1.3.2; python_version < '3.8'",
         "nest-asyncio>=1.1.0,<1.3.0; python_version >= '3.7'",
-        "nest-asyncio>=0.9.2,<0.9.3; python_version >= '3.9' and python_version < '3.14'",
-        "nest-asyncio<0.9.3; python_version >= '3.14'",
+        "nest-asyncio<0.9.2; python_version >= '3.14'",
+        "nest-asyncio>=0.9.2,<1.6.0; python_version >= '3.14'",
     ),
 )
 async def test_patched_run_is_reentrant() -> None:
@@ -190,12 +188,7 @@ async def test_runner_is_reentrant() -> None:
     id="N57",
     title="Only the one loop that was given to apply() can nest",
     source="https://github.com/erdewit/nest_asyncio/pull/5",
-    present=(
-        "nest-asyncio>=0.9.3,<0.9.8; python_version < '3.9'",
-        "nest-asyncio>=1.3.1,<1.3.2; python_version < '3.8'",
-        "nest-asyncio>=0.9.2,<0.9.8; python_version >= '3.9' and python_version < '3.14'",
-        "nest-asyncio<1.6.0; python_version >= '3.14'",
-    ),
+    present=("nest-asyncio>=0.9.3,<0.9.8",),
 )
 async def test_every_loop_of_the_class_can_nest() -> None:
     """Symptom: AttributeError (_num_handles_todo, _nesting_level) in every loop but the first.
@@ -225,11 +218,7 @@ async def test_every_loop_of_the_class_can_nest() -> None:
     id="N58",
     title="Nesting uses Task.all_tasks(), which Python 3.9 removed",
     source="https://docs.python.org/3/whatsnew/3.9.html",
-    present=(
-        "nest-asyncio>=1.3.1,<1.3.2; python_version < '3.8'",
-        "nest-asyncio>=0.9.2,<0.9.3; python_version >= '3.9' and python_version < '3.14'",
-        "nest-asyncio<0.9.3; python_version >= '3.14'",
-    ),
+    present=("nest-asyncio>=0.9.2,<0.9.3; python_version >= '3.9'",),
 )
 async def test_nested_run_uses_no_removed_api() -> None:
     """Symptom: "AttributeError: type object '_asyncio.Task' has no attribute 'all_tasks'".
@@ -251,7 +240,7 @@ async def test_nested_run_uses_no_removed_api() -> None:
     id="N59",
     title="A nested run that waits for a task submitted before never executes it",
     source="https://github.com/erdewit/nest_asyncio/issues/3",
-    present=("nest-asyncio<0.9.3", "nest-asyncio>=1.3.1,<1.3.2; python_version < '3.8'"),
+    present=("nest-asyncio<0.9.3",),
     limit=3,
 )
 async def test_nested_run_executes_a_task_submitted_before() -> None:

@@ -179,7 +179,7 @@ async def test_running_loop_is_set_back_after_a_run_that_fails() -> None:
     id="N24",
     title="One test runs a loop, and every later test is told that a loop is running",
     source="https://github.com/erdewit/nest_asyncio/issues/24",
-    library="nest-asyncio",
+    present=("nest-asyncio>=1.3.0,<1.4.0",),
     shown_in=("1.3.3", "1.4.0"),
 )
 async def test_second_test_of_a_process_can_run_its_own_loop() -> None:

@@ -68,7 +68,10 @@ async def program(body: Callable[[asyncio.AbstractEventLoop], object]) -> object
     id="N06",
     title="Two nested runs side by side kill the loop: 'pop from an empty deque'",
     source="https://github.com/erdewit/nest_asyncio/issues/11",
-    library="nest-asyncio",
+    present=(
+        "nest-asyncio>=0.9.3,<0.9.7",
+        "nest-asyncio>=1.1.0,<1.3.0",
+    ),
     limit=3,
 )
 async def test_two_siblings_can_nest() -> None:
@@ -96,7 +99,10 @@ async def test_two_siblings_can_nest() -> None:
     id="N07",
     title="Nested runs under a gather next to background tasks: the outer run never returns",
     source="https://github.com/erdewit/nest_asyncio/issues/17",
-    library="nest-asyncio",
+    present=(
+        "nest-asyncio>=0.9.3,<0.9.7",
+        "nest-asyncio>=1.1.0,<1.3.0",
+    ),
     limit=3,
 )
 async def test_many_siblings_next_to_background_tasks_end() -> None:
@@ -130,7 +136,7 @@ async def test_many_siblings_next_to_background_tasks_end() -> None:
     id="N08",
     title="A task that loops on asyncio.sleep(0) keeps the loop from everything else",
     source="https://github.com/erdewit/nest_asyncio/issues/34",
-    library="nest-asyncio",
+    present=("nest-asyncio>=1.3.0,<1.4.1",),
     shown_in=("1.4.0", "1.4.1"),
     limit=2,
 )
@@ -158,6 +164,10 @@ async def test_timer_fires_while_a_task_loops_on_sleep_0() -> None:
     id="N19",
     title="A nested run that waits for a task further down the stack never ends",
     source="https://github.com/erdewit/nest_asyncio/issues/66",
+    present=(
+        "nest-asyncio",
+        "nest-asyncio2",
+    ),
     library="nest-asyncio",
     shown_in=("1.6.0",),
 )
@@ -191,6 +201,10 @@ async def test_nested_run_can_wait_for_a_task_that_is_in_a_nested_run() -> None:
     id="N44",
     title="Two nested runs that wait for each other's events deadlock",
     source="https://github.com/erdewit/nest_asyncio/issues/66",
+    present=(
+        "nest-asyncio",
+        "nest-asyncio2",
+    ),
     library="nest-asyncio",
     shown_in=("1.6.0",),
 )
@@ -224,6 +238,10 @@ async def test_nested_runs_can_wait_for_each_other() -> None:
     id="N43",
     title="Nested runs end in last-in-first-out order",
     source="https://github.com/erdewit/nest_asyncio/issues/36",
+    present=(
+        "nest-asyncio>=0.9.3",
+        "nest-asyncio2",
+    ),
     library="nest-asyncio",
     shown_in=("1.6.0",),
 )
@@ -259,6 +277,10 @@ async def test_short_nested_run_ends_before_a_long_one() -> None:
     id="N42",
     title="Many concurrent tasks that nest: 'maximum recursion depth exceeded'",
     source="https://github.com/aiidateam/aiida-core/issues/4876",
+    present=(
+        "nest-asyncio",
+        "nest-asyncio2",
+    ),
     library="nest-asyncio",
     shown_in=("1.6.0",),
 )
@@ -290,6 +312,12 @@ async def test_many_siblings_can_nest() -> None:
     id="N45",
     title="apply() inside a running loop, then a nested run: 'pop from an empty deque'",
     source="https://github.com/pola-rs/polars/pull/28765",
+    present=(
+        "nest-asyncio>=0.9.3,<0.9.6",
+        "nest-asyncio>=1.1.0",
+        "nest-asyncio<0.9.2; python_version >= '3.14'",
+        "nest-asyncio2",
+    ),
     library="nest-asyncio",
     shown_in=("1.6.0",),
 )
