@@ -53,7 +53,7 @@ if __name__ == "__main__":
         for _task in gc.get_objects():
             if hasattr(type(_task), "print_stack") and not _task.done():
                 print(f"\\n{{_task}}:", file=sys.stderr)
-                _inner = _task._coro
+                _inner = getattr(_task, "_coro", None)
                 while getattr(_inner, "cr_frame", None):
                     traceback.print_stack(_inner.cr_frame, limit=1)
                     _inner = _inner.cr_await
@@ -63,6 +63,7 @@ if __name__ == "__main__":
     if hasattr(signal, "SIGALRM"):
         signal.signal(signal.SIGALRM, _hang)
         signal.alarm({limit})
+{reads}\
     try:
         if {unfit}:
             raise ImportError("{needs}")
@@ -148,17 +149,19 @@ def _header(record: Scenario, dependencies: Sequence[str]) -> str:
 
 
 def _runner(record: Scenario, module: Module) -> str:
-    unfit, needs = ["not __debug__"], "needs assertions, so no -O"
+    unfit, needs = ["not __debug__"], "needs Python without -O"
     if condition := _version_condition(record.python):
         unfit.append(condition)
         needs = f"needs Python {record.python} without -O"
-    before, arguments = "", ""
-    if FIXTURE in inspect.signature(module.function).parameters:
-        before = (
-            f'        _url = os.environ.get("{FIXTURE_VARIABLE}")\n        if not _url:\n'
-            f'            raise ImportError("needs {FIXTURE_VARIABLE}, the URL of a RabbitMQ")\n'
-        )
-        arguments = f"{FIXTURE}=_url"
+    reads, before, arguments = "", "", ""
+    parameters = inspect.signature(module.function).parameters
+    if FIXTURE in parameters:
+        reads = f'    _url = os.environ.get("{FIXTURE_VARIABLE}")\n'
+        unfit.append("not _url")
+        needs += f", and {FIXTURE_VARIABLE}, the URL of a RabbitMQ"
+        first = next(iter(parameters.values()))
+        by_place = first.name == FIXTURE and first.kind is not first.KEYWORD_ONLY
+        arguments = "_url" if by_place else f"{FIXTURE}=_url"
     if (prepare := module.prepare) is not None:
         called = module.text_of(prepare)
         if not isinstance(prepare, (ast.Name, ast.Attribute)):
@@ -173,6 +176,7 @@ def _runner(record: Scenario, module: Module) -> str:
         limit=max(1, math.ceil(record.limit)),
         unfit=" or ".join(unfit),
         needs=needs,
+        reads=reads,
         before=before,
     )
 

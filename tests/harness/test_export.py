@@ -133,7 +133,7 @@ def test_stripped_assertions_mean_cannot_run(write):
     status, _, errors = run(export(write("assert False\n")), "-O")
     assert (status, last_line(errors)) == (
         EXIT_CANNOT_RUN,
-        "cannot run: needs assertions, so no -O",
+        "cannot run: needs Python without -O",
     )
 
 
@@ -175,7 +175,10 @@ def test_broker_url_comes_from_the_environment(write):
     text = export(write("print(amqp_url)\n", signature="test_it(amqp_url)"))
     status, _, errors = run(text)
     assert status == EXIT_CANNOT_RUN
-    assert last_line(errors) == "cannot run: needs AMQP_URL, the URL of a RabbitMQ"
+    assert (
+        last_line(errors)
+        == "cannot run: needs Python without -O, and AMQP_URL, the URL of a RabbitMQ"
+    )
     assert run(text, AMQP_URL="amqp://here")[:2] == (EXIT_HEALTHY, "amqp://here\n")
 
 
