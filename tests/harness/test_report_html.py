@@ -279,6 +279,14 @@ def test_history_strip_shows_when_the_bug_came_and_went(shown):
     ]
 
 
+def test_history_without_releases_goes_by_interpreter(shown):
+    set_filter(shown, "release", "nest-asyncio 1.3.0")
+    titles = shown.run(
+        "return [...document.querySelector('.strip').children].map((mark) => mark.title)"
+    )
+    assert titles == ["Python 3.8.18: bad in 1 of 1", "Python 3.12.1: bad in 1 of 1"]
+
+
 def luminance(colour: str) -> float:
     values = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]

@@ -94,29 +94,32 @@ function story(info) {
   return make("div", {}, ...parts);
 }
 
-/* One mark for each release, oldest first: bad in all, in some, or in none of the interpreters. */
+/* One mark for each release, oldest first: bad in all, in some, or in none of the interpreters.
+   Where there is one release, or none, the interpreters are the axis. */
 function strip(results) {
-  const places = new Map();
+  const axis = new Set(results.map((r) => r[PLACE])).size > 1 ? PLACE : COLUMN;
+  const points = new Map();
   for (const result of results) {
-    if (!places.has(result[PLACE])) places.set(result[PLACE], []);
-    places.get(result[PLACE]).push(result);
+    if (!points.has(result[axis])) points.set(result[axis], []);
+    points.get(result[axis]).push(result);
   }
   const marks = [];
   let library = null;
-  for (const place of [...places.keys()].sort((a, b) => a - b)) {
-    const told = places.get(place).filter((r) => isBad(r) || text(r, WORD) === "healthy");
+  for (const point of [...points.keys()].sort((a, b) => a - b)) {
+    const told = points.get(point).filter((r) => isBad(r) || text(r, WORD) === "healthy");
     const bad = told.filter(isBad).length;
     const kind = !told.length ? "no" : !bad ? "all-good" : bad === told.length ? "all-bad" : "some-bad";
-    const name = data.places[place][0];
+    const name = axis === PLACE ? data.places[point][0] : "";
     const next = library !== null && name !== library ? " next" : "";
     library = name;
+    const label = axis === PLACE ? placeName(point) || "Python alone" : `Python ${data.columns[point]}`;
     const mark = make("i", { class: kind + next,
-      title: `${placeName(place) || "Python alone"}: ${told.length ? `bad in ${bad} of ${told.length}` : "no evidence"}` });
+      title: `${label}: ${told.length ? `bad in ${bad} of ${told.length}` : "no evidence"}` });
     if (kind === "some-bad") mark.style.setProperty("--part", `${Math.max(15, 100 * bad / told.length)}%`);
     marks.push(mark);
   }
-  return make("span", { class: "strip", role: "img", "aria-label": "history, oldest release first" },
-    ...marks);
+  const label = `history, oldest ${axis === PLACE ? "release" : "Python"} first`;
+  return make("span", { class: "strip", role: "img", "aria-label": label }, ...marks);
 }
 
 function heatMap(number, results) {
