@@ -19,7 +19,7 @@ from harness.scenario import Scenario
 
 #: A project with more releases than this is tried, unless asked otherwise, only where its record
 #: speaks of it.
-MANY = 50
+MANY = 45
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from harness.matrix.cache import (
 )
 from harness.matrix.cells import Cell
 from harness.matrix.interpreters import Interpreter
-from harness.matrix.releases import NotForThisPython, Release, compile_for, obtain
+from harness.matrix.releases import NotForThisPython, Release, compile_for, is_kept, obtain
 from harness.matrix.runner import Ran, Run, Runner
 from harness.outcome import Observation, Outcome, Verdict, judge
 from harness.report.model import Report, Result, ScenarioInfo, describe_environment
@@ -124,8 +124,7 @@ class Engine:
         keys: dict[int, tuple[str, str]] = {}
         done = 0
         # Project by project: what is quick to get has run before the rest is installed.
-        for library in dict.fromkeys(cell.library for cell in cells):
-            group = [cell for cell in cells if cell.library == library]
+        for group in _quickest_first(cells):
             self._install([cell for cell in group if cell.is_claimed], grid)
             wanted: dict[tuple[str, str], list[Cell]] = {}
             for cell in group:
@@ -321,6 +320,19 @@ class Engine:
             return {str(name): float(seconds) for name, seconds in plain.items()}
         except (OSError, ValueError, TypeError, AttributeError):
             return {}
+
+
+def _quickest_first(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Return the cells of each project, those with the fewest releases to be installed first."""
+    groups: dict[str | None, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.library, []).append(cell)
+
+    def missing(group: Sequence[Cell]) -> int:
+        places = {(cell.library, cell.release) for cell in group}
+        return sum(not is_kept(name, release) for name, release in places if name and release)
+
+    return sorted(groups.values(), key=missing)
 
 
 def _builds(interpreters: set[Interpreter]) -> dict[Interpreter, str]:

@@ -143,6 +143,12 @@ def obtain(
         return _install(home, name, version, python)
 
 
+def is_kept(library: str, release: str) -> bool:
+    """Whether the cache has a release for at least one interpreter."""
+    home = cache_root() / "releases" / canonicalize_name(library) / str(Version(release))
+    return any(home.glob("*/release.json"))
+
+
 def compile_for(python: Interpreter, releases: Sequence[Release]) -> None:
     """Compile releases for an interpreter, which no run of a cell can do: they are read-only."""
     marks = {release: release.directory.parent / f"compiled-{python.tag}" for release in releases}

@@ -119,6 +119,7 @@ class Run:
         self.deadline: float = self.started + order["limit"]
         self.next_look = self.started + 0.02
         self.pause = 0.02
+        self.last_looks = 20
         self.cpu = 0.0
         self.busy_until = self.started
         self.polls = 0
@@ -261,11 +262,13 @@ class Resident:
         if ended[0]:
             self._finish(run, ended)
             return
-        if not run.err.is_open and not run.out.is_open:
-            run.next_look = now + 0.0005  # both pipes are closed: it is about to end
-        else:
-            run.next_look = now + run.pause
-            run.pause = min(run.pause * 1.5, 0.25)
+        if not (run.err.is_open or run.out.is_open) and run.last_looks:
+            # Both pipes are closed: it is about to end, unless the script closed them itself.
+            run.last_looks -= 1
+            run.next_look = now + 0.0005
+            return
+        run.next_look = now + run.pause
+        run.pause = min(run.pause * 1.5, 0.25)
         cpu = cpu_seconds(run.pid)
         if cpu > run.cpu + TICK / 2:
             run.cpu = cpu
