@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def has_terminated(self: Process) -> bool:
     """Return whether the process has ended."""
-    return self._state.is_terminal()  # type: ignore[union-attr]
+    return self._state is not None and self._state.is_terminal()
 
 
 def result(self: Process) -> Any:

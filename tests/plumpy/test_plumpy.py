@@ -1,0 +1,34 @@
+"""The package."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+
+import plumpy
+
+
+def test_version_takes_the_place_of_the_released_series() -> None:
+    assert tuple(map(int, plumpy.__version__.split("."))) > (0, 26, 1)
+    assert plumpy.__version__.startswith("0.26.")
+
+
+def test_exports_are_there_and_named_once() -> None:
+    assert len(plumpy.__all__) == len(set(plumpy.__all__))
+    for name in plumpy.__all__:
+        assert hasattr(plumpy, name), name
+
+
+def test_importing_the_package_makes_its_modules_attributes() -> None:
+    script = "import plumpy; print(plumpy.base.state_machine.State, plumpy.process_states.Waiting)"
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split()[1] == "'plumpy.base.state_machine.State'>"
+
+
+def test_logger_has_a_handler_that_does_nothing() -> None:
+    assert any(
+        isinstance(handler, plumpy.NullHandler) for handler in logging.getLogger("plumpy").handlers
+    )
