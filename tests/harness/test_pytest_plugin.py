@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -343,3 +344,48 @@ def test_the_environment_and_the_ini_file_are_twins_of_the_options(
     pytester.runpytest_subprocess("--harness-report=from_option").assert_outcomes(passed=1)
     made = sorted(path.parent.name for path in pytester.path.glob("*/report.json"))
     assert made == ["from_environment", "from_ini", "from_option"]
+
+
+@pytest.fixture
+def two_releases(wheels: Any) -> None:
+    """Publish a library that was bad in 1.0 and is good in 2.0; neither is installed."""
+    wheels.add("shown-lib", "1.0", {"shown_lib.py": "ANSWER = 41\n"})
+    wheels.add("shown-lib", "2.0", {"shown_lib.py": "ANSWER = 42\n"})
+
+
+ASKS = ("import shown_lib", "assert shown_lib.ANSWER == 42, 'wrong answer'")
+
+
+@pytest.mark.usefixtures("two_releases")
+def test_the_releases_that_a_record_shows_run_beside_the_installed_one(
+    pytester: pytest.Pytester, library: Path
+) -> None:
+    write(library, entry("K1", "shown-lib<2", *ASKS, more="shown_in=['1.0', '2.0']"))
+    result = run(pytester, "-rA")
+    result.assert_outcomes(passed=2, skipped=1)
+    result.stdout.fnmatch_lines(["*1 reproduced, 1 healthy*"])
+    result.stdout.fnmatch_lines(["*test_k1?shown-lib 1.0?*"])
+    one = run(pytester, "family_one/test_some.py::test_k1[shown-lib 2.0]")
+    one.assert_outcomes(passed=1)
+    run(pytester, "--harness-installed-only").assert_outcomes(skipped=1)
+
+
+@pytest.mark.usefixtures("two_releases")
+def test_a_release_that_the_user_names_is_the_only_one_that_runs(
+    pytester: pytest.Pytester, library: Path
+) -> None:
+    write(library, entry("K1", "shown-lib<1", *ASKS, more="shown_in=['2.0']"))
+    result = run(pytester, "--harness-release=shown-lib==1.0")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*K1 regression with shown-lib 1.0*wrong answer*"])
+
+
+@pytest.mark.usefixtures("two_releases")
+def test_a_release_that_does_not_exist_is_one_clear_message(
+    pytester: pytest.Pytester, library: Path
+) -> None:
+    write(library, entry("K1", "shown-lib<2", *ASKS))
+    result = run(pytester, "--harness-release=shown-lib==9.9")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*shown-lib*9.9*"])
+    result.stdout.no_fnmatch_line("*Traceback*")
