@@ -258,9 +258,9 @@ class PortNamespace(MutableMapping[str, AnyPort], Port):
         """
         plan = self._current_plan()
         given = dict(port_values)
-        for check in plan.checks:
-            port_values.pop(check.name, None)
-        return plan.check_ports(given, tuple(breadcrumbs))[0]
+        for name in plan.declared:
+            port_values.pop(name, None)
+        return plan.check_ports(given, tuple(breadcrumbs))
 
     def validate_dynamic_ports(
         self, port_values: MutableMapping[str, Any], breadcrumbs: Sequence[str] = ()

@@ -28,17 +28,21 @@ from ._port import (
 if TYPE_CHECKING:
     from ._namespace import PortNamespace
 
-# a port or namespace is inlined, or called because its class does something of its own
-_PORT, _NAMESPACE, _OWN_PORT, _OWN_NAMESPACE = range(4)
+# Namespaces that are inlined, and ports and namespaces that are called because their class does
+# something of its own
+_NAMESPACE, _OWN_PORT, _OWN_NAMESPACE = range(3)
+
+# What `isinstance` of the abstract class would take longer to say
+_MAPPINGS = frozenset({dict, AttributesFrozendict})
+
+# Ports that are inlined: name, valid type, validator, the port, whether it is required
+_Run = list[tuple[str, Any, "Callable[..., Any] | None", Any, bool]]
 
 
 class _Check(NamedTuple):
     name: str
     kind: int
     port: Any
-    required: bool
-    valid_type: Any
-    validator: Callable[..., Any] | None
     plan: NamespacePlan | None
 
 
@@ -56,6 +60,7 @@ class NamespacePlan:
 
     __slots__ = (
         "checks",
+        "declared",
         "dynamic_check",
         "epoch",
         "fills",
@@ -71,10 +76,11 @@ class NamespacePlan:
         self.name = namespace.name
         self.required = namespace.required
         self.validator = namespace.validator
-        self.dynamic_check = namespace.dynamic and (
+        self.dynamic_check = not namespace.dynamic or (
             namespace.valid_type is not None or _overrides_dynamic_check(type(namespace))
         )
-        self.checks: list[_Check] = []
+        self.declared = frozenset(namespace)
+        self.checks: list[_Run | _Check] = []
         self.fills: list[_Fill] = []
         for name, port in namespace.items():
             self._add(name, port)
@@ -84,16 +90,18 @@ class NamespacePlan:
         if hasattr(cls, "pre_process"):
             inline = _is_plain_namespace(cls)
             plan = port._current_plan() if inline else None
-            kind = _NAMESPACE if inline else _OWN_NAMESPACE
-            self.checks.append(_Check(name, kind, port, port.required, None, None, plan))
+            self.checks.append(_Check(name, _NAMESPACE if inline else _OWN_NAMESPACE, port, plan))
             self.fills.append(_Fill(name, port, plan, UNSPECIFIED, False))
             return
         validator = port.validator
         if _is_plain_port(cls) and (validator is None or takes_port(validator)):
-            check = _Check(name, _PORT, port, port.required, port.valid_type, validator, None)
+            if not self.checks or not isinstance(self.checks[-1], list):
+                self.checks.append([])
+            run = self.checks[-1]
+            assert isinstance(run, list)
+            run.append((name, port.valid_type, validator, port, port.required))
         else:
-            check = _Check(name, _OWN_PORT, port, port.required, None, None, None)
-        self.checks.append(check)
+            self.checks.append(_Check(name, _OWN_PORT, port, None))
         if isinstance(port, InputPort) and port.has_default():
             default = port.default
             constant = not callable(default) and copy_of_default(default) is default
@@ -112,7 +120,7 @@ class NamespacePlan:
             else:
                 if name in filled:
                     value = filled[name]
-                    if not isinstance(value, dict | Mapping):
+                    if type(value) not in _MAPPINGS and not isinstance(value, Mapping):
                         continue  # left to the check, which says what is wrong with it
                 elif not port.populate_defaults:
                     continue
@@ -124,7 +132,7 @@ class NamespacePlan:
                 else:
                     continue
                 filled[name] = plan.fill(value) if plan is not None else port.pre_process(value)
-        return AttributesFrozendict(filled)
+        return frozen(filled)
 
     def check(self, values: Any, breadcrumbs: tuple[str, ...]) -> PortValidationError | None:
         """Return the first thing that is wrong with the values, if anything is.
@@ -134,16 +142,18 @@ class NamespacePlan:
         here = (*breadcrumbs, self.name)
         if values is None or values is UNSPECIFIED:
             values = {}
-        elif not isinstance(values, dict | Mapping):
+        elif type(values) not in _MAPPINGS and not isinstance(values, Mapping):
             return not_a_mapping(values, here)
         if not values and not self.required:
             return None
-        given = plain_copy(values)
-        error, found = self.check_ports(given, here)
+        # validators get a dictionary of their own
+        given = plain_copy(values) if self.validator is not None else plain(values)
+        error = self.check_ports(given, here)
         if error is not None:
             return error
-        if found != len(given):
-            error = self.check_rest(self.rest(given), breadcrumbs)
+        if self.dynamic_check and not self.declared.issuperset(given):
+            rest = {name: given[name] for name in given if name not in self.declared}
+            error = self.namespace.validate_dynamic_ports(rest, breadcrumbs)
             if error is not None:
                 return error
         if self.validator is not None:
@@ -154,26 +164,30 @@ class NamespacePlan:
 
     def check_ports(
         self, given: dict[str, Any], here: tuple[str, ...]
-    ) -> tuple[PortValidationError | None, int]:
-        """Check the values of declared ports; return the first error and how many were given."""
-        found = 0
-        for name, kind, port, required, valid_type, validator, plan in self.checks:
-            value = given.get(name, UNSPECIFIED)
-            if value is not UNSPECIFIED or name in given:
-                found += 1
-            if kind == _PORT:
-                if value is UNSPECIFIED:
-                    if not required:
+    ) -> PortValidationError | None:
+        """Return the first thing that is wrong with the values of declared ports.
+
+        :param here: names of the namespaces that lead to the ports, this one included
+        """
+        get = given.get
+        for check in self.checks:
+            if isinstance(check, list):
+                for name, valid_type, validator, port, required in check:
+                    value = get(name, UNSPECIFIED)
+                    if value is UNSPECIFIED:
+                        if not required:
+                            continue
+                        message = f"required value was not provided for '{port.name}'"
+                    elif valid_type is not None and not isinstance(value, valid_type):
+                        message = wrong_type_message(port.name, value, valid_type)
+                    elif validator is None or (message := validator(value, port)) is None:
                         continue
-                    message = f"required value was not provided for '{port.name}'"
-                elif valid_type is not None and not isinstance(value, valid_type):
-                    message = wrong_type_message(port.name, value, valid_type)
-                elif validator is None or (message := validator(value, port)) is None:
-                    continue
-                elif not isinstance(message, str):
-                    raise validator_returned(message, port)
-                path = breadcrumbs_to_port((*here, port.name))
-                return PortValidationError(message, path), found
+                    elif not isinstance(message, str):
+                        raise validator_returned(message, port)
+                    return PortValidationError(message, breadcrumbs_to_port((*here, port.name)))
+                continue
+            name, kind, port, plan = check
+            value = get(name, UNSPECIFIED)
             error: PortValidationError | None
             if kind == _OWN_PORT:
                 error = port.validate(value, here)
@@ -183,23 +197,27 @@ class NamespacePlan:
                 error = port.validate(None if value is UNSPECIFIED else value, here)
             else:
                 assert plan is not None
-                error = plan.check(None if value is UNSPECIFIED else value, here)
+                error = plan.check(value, here)
             if error is not None:
-                return error, found
-        return None, found
-
-    def rest(self, given: dict[str, Any]) -> dict[str, Any]:
-        """Return the values for which there is no port."""
-        declared = {check.name for check in self.checks}
-        return {name: value for name, value in given.items() if name not in declared}
-
-    def check_rest(
-        self, rest: dict[str, Any], breadcrumbs: tuple[str, ...]
-    ) -> PortValidationError | None:
-        """Check the values for which there is no port."""
-        if not self.namespace.dynamic or self.dynamic_check:
-            return self.namespace.validate_dynamic_ports(rest, breadcrumbs)
+                return error
         return None
+
+
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values as a dictionary, which is not to be changed."""
+    kind = type(values)
+    if kind is AttributesFrozendict:
+        return values._dict  # type: ignore[attr-defined, no-any-return]
+    return values if kind is dict else dict(values)  # type: ignore[return-value]
+
+
+def frozen(filled: dict[str, Any]) -> AttributesFrozendict:
+    """Return the very dictionary as a frozen one."""
+    result = AttributesFrozendict.__new__(AttributesFrozendict)
+    result._dict = filled
+    result._hash = None
+    result._initialised = True
+    return result
 
 
 def plain_copy(values: Mapping[str, Any]) -> dict[str, Any]:
