@@ -71,8 +71,9 @@ def _files(path: Path) -> list[Path]:
 def _add(found: dict[str, Scenario], records: Iterable[Scenario]) -> None:
     for record in records:
         known = found.setdefault(record.id, record)
-        if known.function.__code__ != record.function.__code__:
-            places = " and ".join(one.function.__code__.co_filename for one in (known, record))
+        codes = [one.function.__code__ for one in (known, record)]
+        if len({(code.co_filename, code.co_firstlineno) for code in codes}) > 1:
+            places = " and ".join(f"{code.co_filename}:{code.co_firstlineno}" for code in codes)
             raise HarnessError(f"two scenarios have the id {record.id!r}: {places}; rename one")
 
 

@@ -1,0 +1,87 @@
+"""Scenarios are named by id, file, directory or function."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.selection import select
+
+
+def write(directory: Path, name: str, *ids: str) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    body = "".join(
+        f"\n\n@scenario(id={id!r}, title='t', source='s')\nasync def test_{id}(): ...\n"
+        for id in ids
+    )
+    file = directory / name
+    file.write_text(f"from harness.scenario import scenario\n{body}")
+    return file
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    found = tmp_path / "scenarios"
+    write(found / "one", "test_a.py", "A1", "A2")
+    write(found / "two", "test_a.py", "B1")
+    monkeypatch.chdir(tmp_path)
+    return found
+
+
+def ids(*words: str) -> list[str]:
+    return [record.id for record in select(words)]
+
+
+def test_nothing_means_the_whole_library(library: Path) -> None:
+    assert ids() == ["A1", "A2", "B1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["B1", "A2"], ["B1", "A2"]),
+        (["scenarios/one"], ["A1", "A2"]),
+        (["scenarios/one/test_a.py::test_A2"], ["A2"]),
+        (["scenarios/two/test_a.py", "A1", "B1"], ["B1", "A1"]),
+    ],
+)
+def test_words_name_scenarios(library: Path, words: list[str], expected: list[str]) -> None:
+    assert ids(*words) == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("A9", r"no scenario 'A9' in scenarios; known are A1, A2"),
+        ("scenarios/three", r"scenarios/three does not exist"),
+        ("scenarios/one/test_a.py::test_x", r"holds no scenario"),
+    ],
+)
+def test_word_that_means_nothing_is_refused(library: Path, word: str, message: str) -> None:
+    with pytest.raises(HarnessError, match=message):
+        select([word])
+
+
+def test_two_scenarios_of_one_id_are_refused(library: Path) -> None:
+    write(library / "two", "test_b.py", "A1")
+    with pytest.raises(HarnessError, match="two scenarios have the id 'A1'"):
+        select()
+
+
+def test_file_that_cannot_be_imported_is_an_error_or_a_problem(library: Path) -> None:
+    (library / "test_bad.py").write_text("import nothing_of_that_name\n")
+    with pytest.raises(HarnessError, match=r"test_bad\.py cannot be imported"):
+        select()
+    problems: list[str] = []
+    assert len(select([], problems)) == 3
+    assert len(problems) == 1
+
+
+def test_scenario_that_a_file_only_imports_is_not_its_own(library: Path) -> None:
+    for directory in (library, library / "one"):
+        (directory / "__init__.py").write_text("")
+    (library / "one" / "test_more.py").write_text("from scenarios.one.test_a import test_A1\n")
+    with pytest.raises(HarnessError, match="holds no scenario"):
+        select(["scenarios/one/test_more.py"])
