@@ -62,7 +62,7 @@ class BadRange:
     def __str__(self) -> str:
         text = self.first if self.first == self.last else f"{self.first} to {self.last}"
         before = f"last good before {self.good_before}" if self.good_before else ""
-        after = f"first good after {self.good_after}" if self.good_after else "not mended"
+        after = f"first good after {self.good_after}" if self.good_after else "no good one after"
         about = "; ".join(part for part in (before, after) if part)
         unclear = f"; no evidence from {', '.join(self.unclear)}" if self.unclear else ""
         return f"{text} ({about}{unclear})"
@@ -172,9 +172,12 @@ class Grid:
 
 
 def row_label(rows: tuple[Row, ...]) -> str:
-    """Name neighbouring rows: ``1.3.0 to 1.3.3``, with the library where it is given."""
+    """Name neighbouring rows: ``nest-asyncio 1.3.0 to 1.3.3 (4)``.
+
+    The number says how many releases ran, for not every release between the two need have.
+    """
     (library, first), (_, last) = rows[0], rows[-1]
-    releases = first if first == last else f"{first} to {last}"
+    releases = {1: first, 2: f"{first}, {last}"}.get(len(rows), f"{first} to {last} ({len(rows)})")
     return f"{library} {releases}" if library and releases else library or "Python"
 
 

@@ -188,7 +188,8 @@ def _first(texts: Sequence[str]) -> list[str]:
 
 
 def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """Begin a sentence with a capital, unless it begins with the name of something in code."""
+    return text[:1].upper() + text[1:] if re.match(r"[a-z]+[\s,;:]", text) else text
 
 
 def _doubts(dropped: Sequence[str]) -> str:
@@ -230,13 +231,14 @@ def _releases(found: BadRange) -> str:
 
 
 def _story(found: BadRange) -> str:
-    came = f"first bad {found.first}" + (
-        f" (good {found.good_before})" if found.good_before else ""
-    )
-    last = f"last bad {found.last}"
-    went = f"first good {found.good_after}" if found.good_after else "not mended"
+    came = f"first bad {found.first} (good {found.good_before})"
+    if found.good_before is None:
+        came = f"bad from {found.first} on, with no good release below it"
+    went = f"last bad {found.last}, first good {found.good_after}"
+    if found.good_after is None:
+        went = f"last seen in {found.last}, with no good release above it"
     unclear = f", no evidence from {listed(found.unclear)}" if found.unclear else ""
-    return f"{came}, {last}, {went}{unclear}"
+    return f"{came}, {went}{unclear}"
 
 
 def _span(columns: Sequence[str], known: Sequence[str]) -> str:

@@ -32,7 +32,7 @@ def test_two_builds_of_one_version_are_two_columns():
 def test_neighbours_that_read_the_same_are_one_row():
     found = grid({"1.0": "ok ok", "1.1": "ok ok", "1.2": "ok bug"}, "3.8.1", "3.9.1")
     assert [(row_label(rows), words) for rows, words in found.runs()] == [
-        ("nest-asyncio 1.0 to 1.1", ("healthy", "healthy")),
+        ("nest-asyncio 1.0, 1.1", ("healthy", "healthy")),
         ("nest-asyncio 1.2", ("healthy", "bug")),
     ]
 

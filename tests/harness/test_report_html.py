@@ -85,7 +85,7 @@ def test_page_asks_the_network_for_nothing():
 
 def test_page_without_javascript_shows_the_grid_as_text():
     inside = page(report()).partition("<noscript>")[2].partition("</noscript>")[0]
-    assert "nest-asyncio 1.3.0 to 1.3.1" in inside
+    assert "nest-asyncio 1.3.0, 1.3.1" in inside
 
 
 def test_cells_that_say_the_same_say_it_once():

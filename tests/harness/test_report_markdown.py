@@ -85,7 +85,7 @@ def test_cells_that_showed_the_same_are_told_of_once():
 
 def test_whole_matrix_is_shown_as_grids():
     text = run_report(report({f"1.{minor}": "bug" for minor in range(501)}))
-    assert "| nest-asyncio 1.0 to 1.500 | **bug** |" in text
+    assert "| nest-asyncio 1.0 to 1.500 (501) | **bug** |" in text
     assert "The same with nest-asyncio 1.1, Python 3.11.7; " in text
     assert "; 488 other cells." in text
     assert len(text) < 5_000

@@ -53,7 +53,7 @@ def test_issue_begins_with_two_sentences():
     found = sample()
     text = summary(found.scenarios[0], Grid.of(found, "N05"))
     assert text == (
-        "Get_event_loop() lies. It happens with nest-asyncio 1.3 on Python 3.8.18 and 3.12.1."
+        "get_event_loop() lies. It happens with nest-asyncio 1.3 on Python 3.8.18 and 3.12.1."
     )
 
 
