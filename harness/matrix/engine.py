@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from harness.errors import HarnessError
 from harness.export import export
@@ -34,6 +35,7 @@ _TELLS_RELEASE = ("importlib.metadata", "importlib_metadata", "pkg_resources")
 #: How many releases are installed at once.
 _INSTALLERS = 4
 
+T = TypeVar("T")
 #: Called as work gets done: cells done, cells in all.
 Progress = Callable[[int, int], None]
 
@@ -213,8 +215,7 @@ class Engine:
                     found = error
                 self._releases[library, release, tag] = found
 
-        with ThreadPoolExecutor(_INSTALLERS) as pool:
-            list(pool.map(install, needed.items()))
+        _in_threads(_INSTALLERS, install, needed.items())
         failures = [
             str(found)
             for found in self._releases.values()
@@ -226,8 +227,11 @@ class Engine:
             release = self._release(cell)
             if isinstance(release, Release):
                 directories.setdefault(cell.interpreter, {})[release] = None
-        with ThreadPoolExecutor(self._jobs) as pool:
-            list(pool.map(lambda item: compile_for(item[0], list(item[1])), directories.items()))
+        _in_threads(
+            self._jobs,
+            lambda item: compile_for(item[0], list(item[1])),
+            directories.items(),
+        )
 
     def _release(self, cell: Cell) -> Release | HarnessError | None:
         if cell.library is None or cell.release is None:
@@ -320,6 +324,15 @@ class Engine:
             return {str(name): float(seconds) for name, seconds in plain.items()}
         except (OSError, ValueError, TypeError, AttributeError):
             return {}
+
+
+def _in_threads(count: int | None, work: Callable[[T], object], items: Iterable[T]) -> None:
+    """Do some work in threads; when interrupted, begin nothing new."""
+    pool = ThreadPoolExecutor(count)
+    try:
+        list(pool.map(work, items))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _quickest_first(cells: Sequence[Cell]) -> list[list[Cell]]:
