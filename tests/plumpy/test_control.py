@@ -71,8 +71,14 @@ async def bring_to_end(process: Process, task: asyncio.Task[None] | None) -> Non
 
 @pytest.mark.parametrize(
     ("state", "at_once"),
-    [(created, True), (waiting, None), (paused, True), (finished, False), (excepted, False)]
-    + [(killed, True)],
+    [
+        (created, True),
+        (waiting, None),
+        (paused, True),
+        (finished, False),
+        (excepted, False),
+        (killed, True),
+    ],
 )
 async def test_kill(state: Callable[..., Any], at_once: bool | None) -> None:
     process, task = await state()
@@ -165,8 +171,14 @@ async def test_forced_kill_answers_those_who_asked_before() -> None:
 
 @pytest.mark.parametrize(
     ("state", "at_once"),
-    [(created, True), (waiting, None), (paused, True), (finished, False), (excepted, False)]
-    + [(killed, False)],
+    [
+        (created, True),
+        (waiting, None),
+        (paused, True),
+        (finished, False),
+        (excepted, False),
+        (killed, False),
+    ],
 )
 async def test_pause(state: Callable[..., Any], at_once: bool | None) -> None:
     process, task = await state()

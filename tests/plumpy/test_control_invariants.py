@@ -8,6 +8,7 @@ still, or in another thread while it runs.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import threading
@@ -233,10 +234,8 @@ class Control(RuleBasedStateMachine):
             self.withdrawn = True
             answer = process.play()
         elif request == "resume":
-            try:
+            with contextlib.suppress(EventError):
                 process.resume("value")
-            except EventError:
-                pass
             return
         elif request == "fail":
             process.fail(ValueError("failed from outside"), None)

@@ -347,7 +347,9 @@ def test_nest_asyncio_may_be_active_too(first: str, module: str) -> None:
     script = textwrap.dedent("""
         import asyncio, sys
         {imports}
-        n.apply()
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        n.apply(loop)
 
         class Child(plumpy.Process):
             async def run(self):
@@ -379,6 +381,7 @@ def test_nest_asyncio_may_be_active_too(first: str, module: str) -> None:
             return parent.result()
 
         assert asyncio.run(main()) == 2
+        loop.close()
         print("well")
     """).format(imports="\n".join(imports))
     run = subprocess.run(

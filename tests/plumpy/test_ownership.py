@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -19,7 +19,7 @@ NUMBER = 1000
 
 
 class Counted(Process):
-    alive: weakref.WeakSet[Process] = weakref.WeakSet()
+    alive: ClassVar[weakref.WeakSet[Process]] = weakref.WeakSet()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

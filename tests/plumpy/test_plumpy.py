@@ -6,12 +6,15 @@ import logging
 import subprocess
 import sys
 
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
 import plumpy
 
 
 def test_version_takes_the_place_of_the_released_series() -> None:
-    assert tuple(map(int, plumpy.__version__.split("."))) > (0, 26, 1)
-    assert plumpy.__version__.startswith("0.26.")
+    assert Version(plumpy.__version__) > Version("0.26.1")
+    assert Version(plumpy.__version__) in SpecifierSet("~=0.26.0")
 
 
 def test_exports_are_there_and_named_once() -> None:

@@ -16,7 +16,33 @@ from plumpy.processes import ProcessStateMachineMeta
 
 from .helpers import Waits, ended, entered, stepping
 
-HOOKS = ["init", "on_create", "on_entering", "on_entered", "on_exiting", "on_run", "on_running", "on_wait", "on_waiting", "on_finish", "on_finished", "on_except", "on_excepted", "on_kill", "on_killed", "on_exit_running", "on_exit_waiting", "on_terminated", "on_close", "on_pausing", "on_paused", "on_playing", "on_output_emitting", "on_output_emitted", "transition_failed"]
+HOOKS = [
+    "init",
+    "on_create",
+    "on_entering",
+    "on_entered",
+    "on_exiting",
+    "on_run",
+    "on_running",
+    "on_wait",
+    "on_waiting",
+    "on_finish",
+    "on_finished",
+    "on_except",
+    "on_excepted",
+    "on_kill",
+    "on_killed",
+    "on_exit_running",
+    "on_exit_waiting",
+    "on_terminated",
+    "on_close",
+    "on_pausing",
+    "on_paused",
+    "on_playing",
+    "on_output_emitting",
+    "on_output_emitted",
+    "transition_failed",
+]
 
 
 class Noted(Process):
@@ -143,8 +169,16 @@ def test_checked_hooks_are_those_of_the_released_package() -> None:
 
 @pytest.mark.parametrize(
     "hook",
-    ["on_run", "on_running", "on_exit_running", "on_wait", "on_waiting", "on_exit_waiting"]
-    + ["on_finish", "on_finished"],
+    [
+        "on_run",
+        "on_running",
+        "on_exit_running",
+        "on_wait",
+        "on_waiting",
+        "on_exit_waiting",
+        "on_finish",
+        "on_finished",
+    ],
 )
 async def test_hook_that_forgets_its_base_excepts_the_process(hook: str) -> None:
     process = type("Forgets", (Waits,), {hook: forgetful(hook)})()

@@ -303,7 +303,7 @@ async def test_e17_execute_in_a_running_loop_says_what_to_do() -> None:
 
 
 def test_s4_saved_command_leads_to_methods_of_the_process_only() -> None:
-    """Fails on 0.26.1: the dotted name is imported, and would be called with the saved arguments."""
+    """Fails on 0.26.1: the dotted name is imported, to be called with the saved arguments."""
     process = plumpy.Process()
     state = {
         "!!meta": {"class_name": "plumpy.process_states:Running"},
