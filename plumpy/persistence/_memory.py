@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from ..processes import Process
 
 
-_Stored = bytes | dict[str, Any]
+# Values that cannot change, and the others: pickled, or else as copies
+_Stored = tuple[dict[str, Any], bytes | dict[str, Any]]
 
 
 class InMemoryPersister(Persister):
@@ -39,9 +40,10 @@ class InMemoryPersister(Persister):
 
         :raises KeyError: if there is none
         """
-        stored = self._checkpoints[pid][tag]
-        values = pickle.loads(stored) if isinstance(stored, bytes) else copied_values(stored)
-        return restored_bundle(values)
+        constant, others = self._checkpoints[pid][tag]
+        bundle = restored_bundle(constant)
+        bundle.update(pickle.loads(others) if isinstance(others, bytes) else copied_values(others))
+        return bundle
 
     def get_checkpoints(self) -> list[PersistedCheckpoint]:
         return [
@@ -88,9 +90,13 @@ def _store(bundle: Bundle) -> _Stored:
 
     :raises PersistenceError: naming a value that cannot be copied
     """
+    constant: dict[str, Any] = {}
+    others: dict[str, Any] = {}
+    for key, value in bundle.items():
+        (constant if type(value) in IMMUTABLE else others)[key] = value
     buffer = io.BytesIO()
     try:
-        _PlainPickler(buffer, pickle.HIGHEST_PROTOCOL).dump(dict(bundle))
+        _PlainPickler(buffer, pickle.HIGHEST_PROTOCOL).dump(others)
     except (_NotPlainError, pickle.PicklingError, AttributeError, RecursionError):
-        return copied_values(bundle)
-    return buffer.getvalue()
+        return constant, copied_values(others)
+    return constant, buffer.getvalue()

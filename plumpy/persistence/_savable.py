@@ -6,7 +6,7 @@ import types
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from ..base.utils import call_with_super_check, super_check
+from ..base.utils import run_hook, super_check
 from ..loaders import ObjectLoader, get_object_loader
 from ..utils import SAVED_STATE_TYPE
 from ._context import LoadSaveContext
@@ -78,10 +78,7 @@ class Savable:
         if load_context is None or load_context.loader is None:
             load_context = _ensure_object_loader(load_context, saved_state)
         obj = cls.__new__(cls)
-        if cls.load_instance_state is Savable.load_instance_state:
-            _load_instance_state(obj, saved_state, load_context)
-        else:
-            call_with_super_check(obj.load_instance_state, saved_state, load_context)
+        run_hook(obj, "load_instance_state", saved_state, load_context)
         return obj
 
     @super_check
@@ -122,12 +119,8 @@ class Savable:
         else:
             name = get_object_loader().identify_object(type(loader))
             Savable.set_custom_meta(out_state, META__OBJECT_LOADER, name)
-        cls = type(self)
-        Savable._set_class_name(out_state, loader.identify_object(cls))
-        if cls.save_instance_state is Savable.save_instance_state:
-            _save_instance_state(self, out_state, save_context)
-        else:
-            call_with_super_check(self.save_instance_state, out_state, save_context)
+        out_state.setdefault(META, {})[META__CLASS_NAME] = loader.identify_object(type(self))
+        run_hook(self, "save_instance_state", out_state, save_context)
         return out_state
 
     def save_members(self, members: Iterable[str], out_state: SAVED_STATE_TYPE) -> None:
@@ -244,11 +237,6 @@ class Savable:
         return value
 
 
-# Without the check that an override reaches them, for classes that do not override them
-_save_instance_state = Savable.save_instance_state.unchecked  # type: ignore[attr-defined]
-_load_instance_state = Savable.load_instance_state.unchecked  # type: ignore[attr-defined]
-
-
 def auto_persist(*members: str) -> Callable[[SavableClsType], SavableClsType]:
     """Class decorator: store these members, and those of the parent class, with the object."""
 
@@ -268,11 +256,9 @@ def _ensure_object_loader(
     if context.loader is not None:
         return context
     loader = get_object_loader()
-    try:
-        name = saved_state[META][META__USER][META__OBJECT_LOADER]
-    except (KeyError, TypeError):
-        pass
-    else:
+    user = saved_state.get(META, {}).get(META__USER)
+    if user and META__OBJECT_LOADER in user:
+        name = user[META__OBJECT_LOADER]
         loader_class = loader.load_object(name)
         if not (isinstance(loader_class, type) and issubclass(loader_class, ObjectLoader)):
             raise ValueError(f"`{name}`, named as the loader of a saved state, is no ObjectLoader")
