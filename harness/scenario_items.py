@@ -185,7 +185,8 @@ class Session:
         wanted: Sequence[str | None] | None = self._releases.get(record.library or "")
         if wanted is None:
             shown = () if flag(self._config, "installed-only") else record.shown_in
-            wanted = [None, *shown]
+            here = record.library and installed_release(record.library)
+            wanted = [None, *(release for release in shown if release != here)]
         return [ScenarioItem.make(collector, name, record, release) for release in wanted]
 
     def check_ids(self, items: Iterable[pytest.Item]) -> None:
