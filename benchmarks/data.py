@@ -36,7 +36,7 @@ GOALS = {
 
 
 def serve() -> None:
-    """Measure rows by name, as asked on standard input; answers are processor seconds per operation."""
+    """Measure rows by name, as asked on standard input; answer seconds per operation."""
     import asyncio
     import tempfile
     import time

@@ -97,7 +97,7 @@ class Waiting(process_states.Waiting):
             future.remove_done_callback(self._awaitable_done)
         self._watched = {}
 
-    async def execute(self) -> process_states.State:  # type: ignore[override]
+    async def execute(self) -> process_states.State:
         """Wait; the next state is RUNNING."""
         self._watch()
         if self.data is not None and not self.data:
