@@ -33,7 +33,7 @@ RESULTS = {
     "status p99": ("the same, 99th percentile", "ms", False, 3),
     "pause p50": ("call of an idle worker: pause, median", "ms", False, 2),
     "pause p99": ("the same, 99th percentile", "ms", False, 3),
-    "late answers": ("answers of 1,000 later than 0.3 s", "", False, None),
+    "late answers": ("answers of 200 later than 0.3 s", "", False, None),
     "filtered 1000": ("state broadcasts handled, 1,000 processes", "/s", True, 20),
     "other 1000": ("other broadcasts handled, 1,000 processes", "/s", True, 50),
     "filtered 10": ("state broadcasts handled, 10 processes", "/s", True, None),
@@ -185,6 +185,16 @@ def measure_calls(url: str) -> dict:
     import plumpy
 
     results = {}
+
+    def measure(call, number: int, patience: float) -> list:
+        times = []
+        for _ in range(number):
+            start = time.perf_counter()
+            with contextlib.suppress(Exception):
+                outcome(call("target"), patience)
+            times.append(time.perf_counter() - start)
+        return sorted(times)
+
     with worker(url, "calls"):
         communicator = connect(url)
         try:
@@ -193,18 +203,17 @@ def measure_calls(url: str) -> dict:
                 ("status", controller.get_status),
                 ("pause", controller.pause_process),
             ):
-                times = []
-                for _ in range(1000):
-                    start = time.perf_counter()
-                    future = call("target")
-                    with contextlib.suppress(Exception):
-                        outcome(future, 1.0)
-                    times.append(time.perf_counter() - start)
-                times.sort()
-                results[f"{name} p50"] = 1000 * times[500]
-                results[f"{name} p99"] = 1000 * times[990]
-                if name == "status":
-                    results["late answers"] = sum(t > 0.3 for t in times)
+                times = measure(call, 300, 5.0)
+                results[f"{name} p50"] = 1000 * times[150]
+                results[f"{name} p99"] = 1000 * times[297]
+        finally:
+            communicator.close()
+    with worker(url, "idle"):
+        communicator = connect(url)
+        try:
+            controller = plumpy.RemoteProcessThreadController(communicator)
+            late = [t for t in measure(controller.get_status, 200, 0.3) if t > 0.3]
+            results["late answers"] = len(late)
         finally:
             communicator.close()
     return results
@@ -243,7 +252,8 @@ def measure_broadcasts(url: str) -> dict:
                     bodies = [body_of(subject)] * times + [body_of("end")]
                     start = time.perf_counter()
                     await asyncio.to_thread(publish, url, bodies)
-                    assert await asyncio.to_thread(heard.wait, 120)
+                    # The warm-up of the released plumpy has to get through all its own broadcasts.
+                    assert await asyncio.to_thread(heard.wait, 900), name
                     rate = times / (time.perf_counter() - start)
                 results[f"{name} {count}"] = rate
                 await asyncio.sleep(0.5)
@@ -305,9 +315,17 @@ def main_of_worker(kind: str, url: str) -> None:
 
     _, _, waits = classes()
 
+    async def tick() -> None:
+        """Wake the loop all the time: the released plumpy would sleep over some of its answers."""
+        while True:
+            await asyncio.sleep(0.002)
+
     async def run() -> None:
         global COMMUNICATOR  # the processes of the released plumpy need it
         communicator = COMMUNICATOR = plumpy.wrap_communicator(connect(url))
+        if kind != "idle":
+            ticking = asyncio.ensure_future(tick())
+            assert not ticking.done()
         if kind == "tasks":
             communicator.add_task_subscriber(plumpy.ProcessLauncher())
         else:
@@ -345,7 +363,7 @@ def run_side(python: str, name: str, url: str, ours: bool) -> dict:
         cwd="/",
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,
         check=False,
     )
     if done.returncode != 0:
