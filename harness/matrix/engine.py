@@ -21,8 +21,9 @@ from harness.matrix.cache import (
     write_atomically,
 )
 from harness.matrix.cells import Cell
+from harness.matrix.installers import NotForThisPython
 from harness.matrix.interpreters import Interpreter
-from harness.matrix.releases import NotForThisPython, Release, compile_for, is_kept, obtain
+from harness.matrix.releases import Release, compile_for, is_kept, obtain
 from harness.matrix.runner import Ran, Run, Runner
 from harness.outcome import Observation, Outcome, Verdict, judge
 from harness.report.model import Report, Result, ScenarioInfo, describe_environment

@@ -10,10 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import subprocess
-import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from email.parser import HeaderParser
@@ -35,15 +34,13 @@ from harness.matrix.cache import (
     write_atomically,
 )
 from harness.matrix.index import IndexUnknown, configuration, listing
+from harness.matrix.installers import IndexFailed, NotForThisPython, install
 from harness.matrix.interpreters import Interpreter, Rejected, ask, this_interpreter
 
-#: Seconds that one installation may take.
-INSTALL_LIMIT = 300.0
 _ANY = "any"
-
-
-class NotForThisPython(HarnessError):
-    """The release says, or its installer found, that it is not for this interpreter."""
+#: Seconds for which a release that could not be installed is not tried again.
+_REFUSAL_KEPT = 24 * 3600.0
+_COMPILE_LIMIT = 300.0
 
 
 @dataclass(frozen=True)
@@ -140,7 +137,32 @@ def obtain(
                 "package index may not be asked (offline); go online once to get it"
             )
         _refuse_unsuitable(name, version, python, say)
-        return _install(home, name, version, python)
+        _refuse_again(home, python)
+        try:
+            return _install(home, name, version, python)
+        except IndexFailed:
+            raise
+        except HarnessError as error:
+            refusal = {"python": isinstance(error, NotForThisPython), "text": str(error)}
+            write_atomically(_refusal(home, python), json.dumps(refusal))
+            raise
+
+
+def _refusal(home: Path, python: Interpreter) -> Path:
+    return home / f"refused-{python.tag}.json"
+
+
+def _refuse_again(home: Path, python: Interpreter) -> None:
+    """Raise what an installation failed with not long ago: building in vain takes minutes."""
+    path = _refusal(home, python)
+    try:
+        if time.time() - path.stat().st_mtime > _REFUSAL_KEPT:
+            return
+        refusal = json.loads(path.read_text(encoding="utf-8"))
+        text, kind = str(refusal["text"]), bool(refusal["python"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    raise (NotForThisPython if kind else HarnessError)(text)
 
 
 def is_kept(library: str, release: str) -> bool:
@@ -166,7 +188,7 @@ def compile_for(python: Interpreter, releases: Sequence[Release]) -> None:
             text=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            timeout=INSTALL_LIMIT,
+            timeout=_COMPILE_LIMIT,
             check=False,
         )
         for release in missing:
@@ -279,7 +301,7 @@ def _install(home: Path, name: str, version: str, python: Interpreter) -> Releas
     try:
         site = draft / "site"
         site.mkdir()
-        _run_installer(f"{name}=={version}", site, python)
+        install(f"{name}=={version}", site, python)
         metadata = _metadata(site)
         if name not in metadata:
             raise HarnessError(
@@ -333,98 +355,3 @@ def _is_needed(requirement: str) -> bool:
     except InvalidRequirement:
         return True
     return marker is None or "extra" not in str(marker)
-
-
-def _run_installer(requirement: str, site: Path, python: Interpreter) -> None:
-    """Install with uv, else with pip; what is told is why the first of them failed."""
-    failure = ""
-    for command, environment in _installers(requirement, site, python):
-        try:
-            done = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=INSTALL_LIMIT,
-                check=False,
-                cwd=site,
-                env={**_clean_environment(), **environment},
-            )
-        except subprocess.TimeoutExpired:
-            failure = failure or f"no end after {INSTALL_LIMIT:g} s"
-            continue
-        except OSError as error:
-            failure = failure or f"{command[0]} does not start: {error.strerror}"
-            continue
-        if done.returncode == 0:
-            return
-        reason = _gist(done.stderr) or f"{Path(command[0]).name} ended with {done.returncode}"
-        if "equires Python" in reason or "Python version (" in reason:
-            raise NotForThisPython(f"{requirement} is not for Python {python.version}: {reason}")
-        failure = failure or reason
-    if not failure:
-        raise HarnessError(
-            f"{requirement} cannot be installed: there is neither uv nor pip; "
-            "install one of them, for example with 'python -m ensurepip'"
-        )
-    raise HarnessError(
-        f"{requirement} cannot be installed for Python {python.version}: {failure}; "
-        "check the release and that the package index can be reached"
-    )
-
-
-def _installers(
-    requirement: str, site: Path, python: Interpreter
-) -> Sequence[tuple[list[str], dict[str, str]]]:
-    known: list[tuple[list[str], dict[str, str]]] = []
-    uv = _find_uv()
-    if uv:
-        config = configuration()
-        options = ["--quiet", "--color", "never", *([] if config.urls else ["--no-index"])]
-        where = ["--python", python.path, "--target", str(site)]
-        # A linked file would be one with uv's own cache, and ours are made read-only.
-        environment = {**config.environment_for_uv(), "UV_LINK_MODE": "copy"}
-        known.append(([uv, "pip", "install", *options, *where, requirement], environment))
-    pip = [
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-compile",
-        "--target",
-        str(site),
-        requirement,
-    ]
-    if _has_pip(python.path):
-        known.append(([python.path, *pip], {}))
-    return known
-
-
-def _has_pip(path: str) -> bool:
-    try:
-        done = subprocess.run(
-            [path, "-c", "import pip"], capture_output=True, timeout=60, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
-
-
-def _find_uv() -> str | None:
-    beside = Path(sys.executable).with_name("uv")
-    return shutil.which("uv") or (str(beside) if os.access(beside, os.X_OK) else None)
-
-
-def _clean_environment() -> dict[str, str]:
-    dropped = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "UV_PYTHON")
-    return {name: value for name, value in os.environ.items() if name not in dropped}
-
-
-def _gist(stderr: str) -> str:
-    """Return what an installer complains of, as one line without its advice."""
-    lines = [line.strip() for line in stderr.splitlines()]
-    lines = [line for line in lines if line and not line.lower().startswith(("warning", "hint"))]
-    errors = [line for line in lines if line.lower().startswith(("error:", "cause:", "because"))]
-    return " ".join(errors or lines[-2:])[:600]

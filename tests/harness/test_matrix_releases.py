@@ -13,8 +13,9 @@ from packaging.version import Version
 
 from harness.errors import HarnessError
 from harness.matrix import releases
+from harness.matrix.installers import NotForThisPython
 from harness.matrix.interpreters import discover, this_interpreter
-from harness.matrix.releases import NotForThisPython, fetch, obtain, released_versions
+from harness.matrix.releases import fetch, obtain, released_versions
 
 
 def test_fetch_gives_a_directory_to_import_from(wheels: Any) -> None:
@@ -135,32 +136,31 @@ def test_offline_a_missing_release_is_refused(wheels: Any, monkeypatch: pytest.M
         obtain("demo", "1.0", this_interpreter(), offline=True)
 
 
-def test_neither_uv_nor_pip_is_said(wheels: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    wheels.add("demo", "1.0", {"demo.py": ""})
-    monkeypatch.setattr(releases, "_find_uv", lambda: None)
-    monkeypatch.setattr(releases, "_has_pip", lambda path: False)
-    with pytest.raises(HarnessError, match="neither uv nor pip"):
-        fetch("demo", "1.0")
-
-
-def test_pip_serves_where_uv_is_missing(wheels: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = this_interpreter()
-    if not releases._has_pip(here.path):
-        pytest.skip(f"{here.path} has no pip")
-    wheels.add("demo", "1.0", {"demo.py": ""}, requires=["helper"])
-    wheels.add("helper", "1.0", {"helper.py": ""})
-    monkeypatch.setattr(releases, "_find_uv", lambda: None)
-    assert (fetch("demo", "1.0") / "helper.py").exists()
-
-
 def test_broken_wheel_is_an_error_that_names_the_release(wheels: Any) -> None:
     Path(wheels.path, "demo-1.0-py3-none-any.whl").write_bytes(b"no zip")
     with pytest.raises(HarnessError, match=r"demo==1\.0 cannot be installed"):
         fetch("demo", "1.0")
 
 
+def test_release_that_could_not_be_installed_is_not_tried_again_at_once(
+    wheels: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same words are said again, until a day has passed."""
+    Path(wheels.path, "demo-1.0-py3-none-any.whl").write_bytes(b"no zip")
+    with pytest.raises(HarnessError) as first:
+        fetch("demo", "1.0")
+    Path(wheels.path, "demo-1.0-py3-none-any.whl").unlink()
+    wheels.add("demo", "1.0", {"demo.py": ""})
+    with pytest.raises(HarnessError) as second:
+        fetch("demo", "1.0")
+    assert str(first.value) == str(second.value)
+    monkeypatch.setattr(releases, "_REFUSAL_KEPT", 0.0)
+    assert fetch("demo", "1.0").is_dir()
+
+
 def test_failed_installation_leaves_nothing_behind(wheels: Any, harness_cache: Path) -> None:
     Path(wheels.path, "demo-1.0-py3-none-any.whl").write_bytes(b"no zip")
     with pytest.raises(HarnessError):
         fetch("demo", "1.0")
-    assert list((harness_cache / "releases" / "demo" / "1.0").iterdir()) == []
+    left = (harness_cache / "releases" / "demo" / "1.0").iterdir()
+    assert [path.name for path in left if path.is_dir()] == []

@@ -1,0 +1,157 @@
+"""Install one requirement into a directory, with uv or else with pip."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import HarnessError
+from harness.matrix.index import configuration
+from harness.matrix.interpreters import Interpreter
+
+#: Seconds that one installation may take.
+LIMIT = 180.0
+_DROPPED = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "UV_PYTHON")
+
+
+class NotForThisPython(HarnessError):
+    """The release says, or its installer found, that it is not for this interpreter."""
+
+
+class IndexFailed(HarnessError):
+    """The installer could not reach the index: another time it may."""
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    tool: str
+    command: list[str]
+    environment: dict[str, str]
+
+
+def install(requirement: str, site: Path, python: Interpreter) -> None:
+    """Install a requirement and what it depends on.
+
+    Wheels are taken where there are any; a release that has only its source is built.
+
+    :param requirement: for example ``nest-asyncio==1.5.2``
+    :param site: an empty directory
+    :param python: the interpreter that it is for
+    :raises NotForThisPython: if it does not support that interpreter
+    :raises IndexFailed: if the index cannot be reached
+    :raises HarnessError: if it cannot be installed
+    """
+    failure = ""
+    skipped = ""
+    for attempt in _attempts(requirement, site, python):
+        if attempt.tool == skipped:
+            continue
+        reason = _try(attempt, site)
+        if reason is None:
+            return
+        failure = failure or reason
+        if "equires Python" in reason or "Python version (" in reason:
+            raise NotForThisPython(f"{requirement} is not for Python {python.version}: {reason}")
+        if attempt.tool == "uv" and _refuses_interpreter(reason):
+            skipped = "uv"
+        elif not _lacks_wheels(reason):
+            break
+    if not failure:
+        raise HarnessError(
+            f"{requirement} cannot be installed: there is neither uv nor pip; "
+            "install one of them, for example with 'python -m ensurepip'"
+        )
+    text = f"{requirement} cannot be installed for Python {python.version}: {failure}"
+    if _is_network(failure):
+        raise IndexFailed(f"{text}; check that the package index can be reached")
+    raise HarnessError(f"{text}; choose other releases with --release, or other interpreters")
+
+
+def find_uv() -> str | None:
+    """Return uv's program: on PATH, or beside this interpreter."""
+    beside = Path(sys.executable).with_name("uv")
+    return shutil.which("uv") or (str(beside) if os.access(beside, os.X_OK) else None)
+
+
+def has_pip(path: str) -> bool:
+    """Whether an interpreter has pip."""
+    try:
+        done = subprocess.run(
+            [path, "-c", "import pip"], capture_output=True, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def _attempts(requirement: str, site: Path, python: Interpreter) -> Iterator[_Attempt]:
+    """Yield what to try, in order; the next only if the one before lacked something."""
+    uv = find_uv()
+    for wheels in (["--only-binary", ":all:"], []):
+        if uv:
+            config = configuration()
+            options = ["--quiet", "--color", "never", *([] if config.urls else ["--no-index"])]
+            where = ["--python", python.path, "--target", str(site)]
+            command = [uv, "pip", "install", *options, *wheels, *where, requirement]
+            # A linked file would be one with uv's own cache, and ours are made read-only.
+            yield _Attempt("uv", command, {**config.environment_for_uv(), "UV_LINK_MODE": "copy"})
+    if has_pip(python.path):
+        options = ["--quiet", "--disable-pip-version-check", "--no-compile", "--target", str(site)]
+        for wheels in (["--only-binary", ":all:"], []):
+            command = [python.path, "-m", "pip", "install", *options, *wheels, requirement]
+            yield _Attempt("pip", command, {})
+
+
+def _try(attempt: _Attempt, site: Path) -> str | None:
+    """Return why an attempt failed, in one line; None if it did not."""
+    environment = {name: value for name, value in os.environ.items() if name not in _DROPPED}
+    try:
+        done = subprocess.run(
+            attempt.command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=LIMIT,
+            check=False,
+            cwd=site,
+            env={**environment, **attempt.environment},
+        )
+    except subprocess.TimeoutExpired:
+        return f"no end after {LIMIT:g} s"
+    except OSError as error:
+        return f"{attempt.command[0]} does not start: {error.strerror}"
+    if done.returncode == 0:
+        return None
+    return _gist(done.stderr) or f"{attempt.tool} ended with {done.returncode}"
+
+
+def _gist(stderr: str) -> str:
+    """Return what an installer complains of, as one line without its advice."""
+    lines = [line.strip() for line in stderr.splitlines()]
+    lines = [line for line in lines if line and not line.lower().startswith(("warning", "hint"))]
+    errors = [line for line in lines if line.lower().startswith(("error:", "cause:", "because"))]
+    return " ".join(errors or lines[-2:])[:600]
+
+
+def _refuses_interpreter(reason: str) -> bool:
+    return "interpreter" in reason.lower()
+
+
+def _lacks_wheels(reason: str) -> bool:
+    return any(
+        word in reason.lower()
+        for word in ("wheel", "building from source", "no matching distribution")
+    )
+
+
+def _is_network(reason: str) -> bool:
+    return any(
+        word in reason.lower()
+        for word in ("failed to fetch", "error sending request", "connection", "timed out")
+    )

@@ -1,0 +1,107 @@
+"""uv installs, else pip; wheels where there are any; and failures say what to do."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.matrix import installers
+from harness.matrix.installers import IndexFailed, NotForThisPython, install
+from harness.matrix.interpreters import this_interpreter
+
+
+def put(site: Path, requirement: str) -> list[str]:
+    site.mkdir()
+    install(requirement, site, this_interpreter())
+    return sorted(path.name for path in site.glob("*.py"))
+
+
+def add_source(directory: Path, version: str, setup: str) -> None:
+    """Publish a release that has no wheel."""
+    files = {"setup.py": setup, "demo.py": "", "PKG-INFO": f"Name: demo\nVersion: {version}\n"}
+    with tarfile.open(directory / f"demo-{version}.tar.gz", "w:gz") as archive:
+        for name, text in files.items():
+            info = tarfile.TarInfo(f"demo-{version}/{name}")
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text.encode()))
+
+
+def test_neither_uv_nor_pip_is_said(
+    wheels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installers, "find_uv", lambda: None)
+    monkeypatch.setattr(installers, "has_pip", lambda path: False)
+    with pytest.raises(HarnessError, match="neither uv nor pip"):
+        put(tmp_path / "site", "demo==1.0")
+
+
+def test_pip_serves_where_uv_is_missing(
+    wheels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not installers.has_pip(this_interpreter().path):
+        pytest.skip("this Python has no pip")
+    wheels.add("demo", "1.0", {"demo.py": ""}, requires=["helper"])
+    wheels.add("helper", "1.0", {"helper.py": ""})
+    monkeypatch.setattr(installers, "find_uv", lambda: None)
+    assert put(tmp_path / "site", "demo==1.0") == ["demo.py", "helper.py"]
+
+
+def test_interpreter_that_uv_refuses_is_served_by_pip(
+    wheels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not installers.has_pip(this_interpreter().path):
+        pytest.skip("this Python has no pip")
+    uv = tmp_path / "uv"
+    uv.write_text("#!/bin/sh\necho 'error: the interpreter is too old' >&2\nexit 2\n")
+    uv.chmod(0o755)
+    wheels.add("demo", "1.0", {"demo.py": ""})
+    monkeypatch.setattr(installers, "find_uv", lambda: str(uv))
+    assert put(tmp_path / "site", "demo==1.0") == ["demo.py"]
+
+
+def test_wheel_of_an_older_dependency_is_better_than_a_build(wheels: Any, tmp_path: Path) -> None:
+    """Building what a dependency offers only as source is the last resort."""
+    wheels.add("outer", "1.0", {"outer.py": ""}, requires=["demo"])
+    wheels.add("demo", "1.0", {"demo.py": ""})
+    add_source(wheels.path, "2.0", "raise SystemExit('must not run')")
+    assert put(tmp_path / "site", "outer==1.0") == ["demo.py", "outer.py"]
+
+
+def test_source_that_does_not_build_is_an_error(wheels: Any, tmp_path: Path) -> None:
+    add_source(wheels.path, "2.0", "raise SystemExit('cannot be built')")
+    with pytest.raises(HarnessError, match=r"demo==2\.0 cannot be installed for Python"):
+        put(tmp_path / "site", "demo==2.0")
+
+
+def test_release_for_another_python_is_told_apart(wheels: Any, tmp_path: Path) -> None:
+    wheels.add("demo", "1.0", {"demo.py": ""}, requires_python=">=3.99")
+    with pytest.raises(NotForThisPython, match=r"demo==1\.0 is not for Python"):
+        put(tmp_path / "site", "demo==1.0")
+
+
+def test_index_that_cannot_be_reached_is_told_apart(
+    wheels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "0")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple/")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    with pytest.raises(IndexFailed, match="check that the package index can be reached"):
+        put(tmp_path / "site", "demo==1.0")
+
+
+def test_installation_without_end_is_ended(
+    wheels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uv = tmp_path / "uv"
+    uv.write_text("#!/bin/sh\nexec sleep 60\n")
+    uv.chmod(0o755)
+    monkeypatch.setattr(installers, "find_uv", lambda: str(uv))
+    monkeypatch.setattr(installers, "has_pip", lambda path: False)
+    monkeypatch.setattr(installers, "LIMIT", 0.2)
+    with pytest.raises(HarnessError, match=r"no end after 0\.2 s"):
+        put(tmp_path / "site", "demo==1.0")
