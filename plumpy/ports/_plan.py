@@ -140,14 +140,20 @@ class NamespacePlan:
         :param breadcrumbs: names of the namespaces around this one
         """
         here = (*breadcrumbs, self.name)
-        if values is None or values is UNSPECIFIED:
-            values = {}
-        elif type(values) not in _MAPPINGS and not isinstance(values, Mapping):
+        kind = type(values)
+        given: dict[str, Any]
+        if kind is AttributesFrozendict:
+            given = values._dict
+        elif kind is dict:
+            given = values
+        elif values is None or values is UNSPECIFIED:
+            given = {}
+        elif isinstance(values, Mapping):
+            given = dict(values)
+        else:
             return not_a_mapping(values, here)
-        if not values and not self.required:
+        if not given and not self.required:
             return None
-        # validators get a dictionary of their own
-        given = plain_copy(values) if self.validator is not None else plain(values)
         error = self.check_ports(given, here)
         if error is not None:
             return error
@@ -157,7 +163,8 @@ class NamespacePlan:
             if error is not None:
                 return error
         if self.validator is not None:
-            message = call_validator(self.validator, given, self.namespace)
+            # a dictionary of its own, which it may change
+            message = call_validator(self.validator, dict(given), self.namespace)
             if message is not None:
                 return PortValidationError(message, breadcrumbs_to_port(here))
         return None
@@ -201,14 +208,6 @@ class NamespacePlan:
             if error is not None:
                 return error
         return None
-
-
-def plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values as a dictionary, which is not to be changed."""
-    kind = type(values)
-    if kind is AttributesFrozendict:
-        return values._dict  # type: ignore[attr-defined, no-any-return]
-    return values if kind is dict else dict(values)  # type: ignore[return-value]
 
 
 def frozen(filled: dict[str, Any]) -> AttributesFrozendict:
