@@ -78,7 +78,8 @@ class Run:
 
     :param root: directory that pytest was started in
     :param environment: ``python``, ``pytest``, and ``plugins`` with their versions
-    :param outcomes: how many tests passed, failed, ...
+    :param results: the outcome of each test: passed, failed, error, skipped, xfailed, xpassed
+    :param ran: how many tests pytest has got through
     :param collected: how many tests pytest found; None if it did not get that far
     :param problems: what could not be collected or run, each as place and reason
     :param current: the test that is running now
@@ -86,7 +87,8 @@ class Run:
 
     root: Path
     environment: dict[str, Any] = field(default_factory=dict)
-    outcomes: Counter[str] = field(default_factory=Counter)
+    results: dict[str, str] = field(default_factory=dict)
+    ran: int = 0
     collected: int | None = None
     findings: list[Finding] = field(default_factory=list)
     problems: list[tuple[str, str]] = field(default_factory=list)
@@ -104,19 +106,21 @@ class Run:
             self.problems.append((event["nodeid"] or ".", event["message"]))
         elif name == "begin":
             self.current = event["nodeid"]
-        elif name == "test":
+        elif name == "end":
             self.current = ""
-            self.outcomes[event["outcome"]] += 1
-            for found in event["findings"]:
-                kind = Kind(found["kind"])
-                self.findings.append(
-                    Finding(event["nodeid"], found["file"], found["line"], kind, found["seen"])
-                )
+            self.ran += 1
+        elif name == "outcome":
+            if event["nodeid"] not in self.results or event["outcome"] in ("failed", "error"):
+                self.results[event["nodeid"]] = event["outcome"]
+        elif name == "finding":
+            kind = Kind(event["kind"])
+            place = (event["nodeid"], event["file"], event["line"])
+            self.findings.append(Finding(*place, kind, event["seen"]))
 
     @property
-    def ran(self) -> int:
-        """How many tests have an outcome."""
-        return sum(self.outcomes.values())
+    def outcomes(self) -> Counter[str]:
+        """How many tests passed, failed, and so on."""
+        return Counter(self.results.values())
 
     @property
     def versions(self) -> str:

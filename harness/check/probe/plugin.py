@@ -157,6 +157,7 @@ class Plugin:
             self._watcher.end()
             self._recorder.end()
             self._watch = None
+            self._emit("end")
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_call(self) -> Iterator[None]:
@@ -186,11 +187,9 @@ class Plugin:
     def pytest_runtest_makereport(self, item: pytest.Item, call: Any) -> Iterator[None]:
         outcome: Any = yield
         watch = self._watch
-        report = outcome.get_result()
         if watch is None or watch.item is not item:
-            if report.when == "call" or report.outcome != "passed":
-                self._emit("test", nodeid=item.nodeid, outcome=report.outcome, findings=[])
             return
+        report = outcome.get_result()
         if report.when == "call" or report.outcome != "passed":
             if not watch.outcome or report.outcome == "failed":
                 watch.outcome = _outcome_of(report)
@@ -198,13 +197,13 @@ class Plugin:
                 watch.skipped_by_plugin = report.when == "call" and _is_plugins_skip(call.excinfo)
             watch.blind = self._watcher.blind
         if report.when == "teardown":
-            self._emit(
-                "test",
-                nodeid=item.nodeid,
-                outcome=watch.outcome,
-                entered=watch.code is not None and self._watcher.entered(watch.code),
-                findings=self._findings(watch),
-            )
+            for finding in self._findings(watch):
+                self._emit("finding", nodeid=item.nodeid, **finding)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Tell the outcome: what is logged is final, and is so in the parent of a forked test."""
+        if report.outcome in ("failed", "skipped") or report.when == "call":
+            self._emit("outcome", nodeid=report.nodeid, outcome=_outcome_of(report))
 
     # What it shows
 
