@@ -136,6 +136,19 @@ def test_readme() -> None:
     assert done.stdout.strip() == shown
 
 
+def test_map_of_the_runtime_names_what_is_there() -> None:
+    text = (DOCS / "plumpy" / "changing-the-runtime.md").read_text()
+    table = text.partition("| module | holds |")[2].partition("\n\n")[0]
+    rows = [row.split("|")[1] for row in table.strip().splitlines()]
+    modules = [name for row in rows for name in re.findall(r"`([\w.]+)`", row)]
+    assert len(modules) > 20
+    for name in modules:
+        path = ROOT.joinpath("plumpy", *name.split("."))
+        assert path.is_dir() or path.with_suffix(".py").is_file(), name
+    for test in re.findall(r"`(tests/[\w/]+\.py)`", text):
+        assert (ROOT / test).is_file(), test
+
+
 def test_check_page(tmp_path: Path) -> None:
     """The run that docs/check.md shows is a run of the file that it shows."""
     shown, source = blocks(DOCS / "check.md")[:2]
