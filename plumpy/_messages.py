@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Dict, Hashable  # noqa: UP035
 
 from plumpy import loaders
 
@@ -26,7 +26,8 @@ PID_KEY = "pid"
 TAG_KEY = "tag"
 
 PID_TYPE = Hashable
-MessageType = dict[str, Any]
+# The old spelling, because the repr of the alias is part of the interface.
+MessageType = Dict[str, Any]  # noqa: UP006
 ProcessResult = Any
 ProcessStatus = Any
 

@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 _YIELDED, _RETURNED, _RAISED, _AWAITS = range(4)
 
 #: Portals kept for the next step, per thread. A fresh one costs ten times a used one.
-_POOL_SIZE = 64
+_POOL_SIZE = 128
 #: A portal counts recursion from where it was first entered, so one from far down is not kept.
 _DEEP = 200
 

@@ -14,6 +14,8 @@ import kiwipy
 from kiwipy import Communicator, DeliveryFailed, RemoteException, TaskRejected
 
 from plumpy import _crossing, _outbox, _sending, _thread_futures, events
+from plumpy import futures as futures  # noqa: PLC0414 - importable from here
+from plumpy.utils import ensure_coroutine as ensure_coroutine  # noqa: PLC0414 - likewise
 
 __all__ = [
     "Communicator",

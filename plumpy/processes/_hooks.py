@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from .. import exceptions, persistence
 from ..base.state_machine import StateEntryFailed
 from ..base.utils import call_with_super_check, run_hook, super_check
+from ..ports import PortNamespace
 from ..process_comms import MESSAGE_TEXT_KEY, MessageType
 from ..process_listener import ProcessListener
 from ..process_states import ProcessState
@@ -64,12 +65,18 @@ def on_create(self: Process) -> None:
     self._creation_time = time.time()
     namespace = self.spec().inputs
     raw: Any = self._raw_inputs or {}
-    parsed = namespace.pre_process(raw)
-    if parsed:
-        self._parsed_inputs = parsed
-    error = namespace.validate(parsed)
-    if error is not None:
-        raise ValueError(error)
+    if raw or not _is_bare(namespace):
+        parsed = namespace.pre_process(raw)
+        if parsed:
+            self._parsed_inputs = parsed
+        error = namespace.validate(parsed)
+        if error is not None:
+            raise ValueError(error)
+
+
+def _is_bare(namespace: PortNamespace) -> bool:
+    """Return whether there is nothing to fill in or to check where there are no values."""
+    return type(namespace) is PortNamespace and not len(namespace) and namespace.validator is None
 
 
 @super_check
@@ -93,8 +100,9 @@ def on_finish(self: Process, result: Any, successful: bool) -> None:
     :param successful: whether the process has done what it was to do
     """
     if successful:
-        error = self.spec().outputs.validate(self._lazy_outputs or {})
-        if error is not None:
+        outputs = self._lazy_outputs or {}
+        namespace = self.spec().outputs
+        if (outputs or not _is_bare(namespace)) and namespace.validate(outputs) is not None:
             raise StateEntryFailed(self.create_state(_FINISHED, result=result, successful=False))
     future = self._lazy_future
     if future is not None and not future.done():

@@ -584,6 +584,8 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
         """
         if not self.has_terminated():
             _nesting.run_until_complete(self._loop, self.step_until_terminated())
+        if self._lazy_future is None and type(self._state) is process_states.Finished:
+            return self.outputs
         return cast("dict[str, Any] | None", self.future().result())
 
     step = stepping.step
