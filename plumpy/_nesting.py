@@ -8,7 +8,7 @@ import ctypes
 from collections.abc import Awaitable
 from typing import Any, TypeVar, cast
 
-from . import _portals
+from . import _crossing, _portals
 
 _T = TypeVar("_T")
 
@@ -19,15 +19,14 @@ def run_until_complete(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[_T]
     if running is None:
         if not loop.is_running():
             return _run_idle(loop, awaitable)
-        return asyncio.run_coroutine_threadsafe(_driven(awaitable), loop).result()
+        return cast(_T, _crossing.hop(loop, _boxed, awaitable).result()[0])
     if _portals.in_portal():
         if running is loop:
             return _portals.sync_await(awaitable)
         if loop.is_running():
             # In another thread, or beside the running loop in this one.
-            answer = asyncio.run_coroutine_threadsafe(_driven(awaitable), loop)
-            result: _T = _portals.sync_await(asyncio.wrap_future(answer))
-            return result
+            answer: Any = asyncio.wrap_future(_crossing.hop(loop, _boxed, awaitable))
+            return cast(_T, _portals.sync_await(answer)[0])
         from ._guest import run_beside
 
         return run_beside(running, loop, awaitable)
@@ -48,6 +47,11 @@ def _run_idle(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[_T]) -> _T:
 
 async def _driven(awaitable: Awaitable[_T]) -> _T:
     return await _portals.drive(awaitable)
+
+
+async def _boxed(awaitable: Awaitable[_T]) -> tuple[_T]:
+    # In a box: a result that is a future itself is not to be resolved on the way.
+    return (await _portals.drive(awaitable),)
 
 
 def copy_back(context: contextvars.Context) -> None:

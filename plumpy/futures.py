@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Optional
 
@@ -82,28 +81,25 @@ def create_task(
     :return: a future of that loop for the result; it is cancelled if the call was
     """
     from ._crossing import hop
+    from .utils import ensure_coroutine
 
     loop = loop or events.get_or_create_event_loop()
     future = loop.create_future()
 
-    def copy(answer: kiwipy.Future) -> None:
-        # If the loop has been closed, nobody can wait for a future of it any more.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(_copy, answer, future)
+    async def run() -> None:
+        try:
+            result = await ensure_coroutine(coro)()
+        except asyncio.CancelledError:
+            future.cancel()
+        except Exception as exc:
+            if not future.done():
+                future.set_exception(exc)
+        else:
+            if not future.done():
+                future.set_result(result)
 
-    hop(loop, coro).add_done_callback(copy)
+    hop(loop, run)
     return future
-
-
-def _copy(source: kiwipy.Future, target: asyncio.Future[Any]) -> None:
-    if target.done():
-        return
-    if source.cancelled():
-        target.cancel()
-    elif (error := source.exception()) is not None:
-        target.set_exception(error)
-    else:
-        target.set_result(source.result())
 
 
 def unwrap_kiwi_future(future: kiwipy.Future) -> kiwipy.Future:

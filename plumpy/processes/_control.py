@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from .. import _owned, _portals, process_states
+from .. import _crossing, _owned, _portals, process_states
 from ..base.utils import call_with_super_check
 from ..futures import CancellableAction
 from ..process_comms import MESSAGE_TEXT_KEY, MessageType
@@ -44,31 +44,26 @@ def on_loop(process: Process, function: Callable[..., Any], *args: Any) -> Any:
     if asyncio._get_running_loop() is loop or not loop.is_running():
         return function(process, *args)
     action = CancellableAction.on_loop(loop, function)
-    loop.call_soon_threadsafe(_carry_out, action, process, args)
+    _crossing.hop(loop, _carry_out, action, process, args)
     return action
 
 
-def _carry_out(action: CancellableAction, process: Process, args: tuple[Any, ...]) -> None:
-    if action.done():
-        return
+async def _carry_out(action: CancellableAction, process: Process, args: tuple[Any, ...]) -> None:
     function = action._action
-    assert function is not None
-
-    async def carry_out() -> None:
-        try:
-            answer = await _portals.drive(_portals.call(function, (process, *args), {}))
-            if asyncio.isfuture(answer):
-                answer = await asyncio.shield(answer)
-        except asyncio.CancelledError:
-            action.cancel()
-        except Exception as exc:
-            if not action.done():
-                action.set_exception(exc)
-        else:
-            if not action.done():
-                action.set_result(answer)
-
-    start(process._loop, carry_out)
+    if action.done() or function is None:
+        return
+    try:
+        answer = await _portals.drive(_portals.call(function, (process, *args), {}))
+        if asyncio.isfuture(answer):
+            answer = await asyncio.shield(answer)
+    except asyncio.CancelledError:
+        action.cancel()
+    except Exception as exc:
+        if not action.done():
+            action.set_exception(exc)
+    else:
+        if not action.done():
+            action.set_result(answer)
 
 
 def start(

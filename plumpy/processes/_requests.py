@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
-from .. import events, process_states
+from .. import _crossing, events, process_states
 from ..base.state_machine import event
 from ..futures import CancellableAction
 from . import _control
@@ -83,7 +83,7 @@ def call_soon(
     """
     scheduled = events.ProcessCallback(self, callback, args, kwargs)
     if _control.is_foreign(self):
-        self._loop.call_soon_threadsafe(_control.start, self._loop, scheduled.run)
+        _crossing.hop(self._loop, scheduled.run)
     else:
         _control.start(self._loop, scheduled.run)
     return scheduled
