@@ -154,6 +154,10 @@ class TestAsync:
                 inner()
                 assert recwarn
 
+            def test_recwarn_popped(recwarn):
+                inner()
+                recwarn.pop(RuntimeWarning)
+
             def test_closed():
                 coroutine = inner()
                 coroutine.close()
