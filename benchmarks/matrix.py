@@ -25,7 +25,7 @@ from harness.matrix.bisect import bisect
 from harness.matrix.cells import Cell, ReleaseChoice, plan
 from harness.matrix.engine import Engine
 from harness.matrix.interpreters import Interpreter, discover
-from harness.matrix.releases import Release, compile_for, obtain
+from harness.matrix.releases import Release, obtain
 from harness.matrix.runner import Run, Runner
 from harness.outcome import Outcome
 from harness.selection import select
@@ -116,8 +116,6 @@ def session(interpreters: Sequence[Interpreter], release: Release, cells: int) -
 def one_cell(interpreters: Sequence[Interpreter], rounds: int, cells: int) -> None:
     newest = interpreters[-1]
     release = obtain("nest-asyncio", "1.6.0", newest)
-    for one in interpreters:
-        compile_for(one, [release])
     with tempfile.TemporaryDirectory() as directory:
         script = Path(directory, "cell.py")
         script.write_text(SCRIPT)

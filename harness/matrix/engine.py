@@ -23,7 +23,7 @@ from harness.matrix.cache import (
 from harness.matrix.cells import Cell
 from harness.matrix.installers import NotForThisPython
 from harness.matrix.interpreters import Interpreter
-from harness.matrix.releases import Release, compile_for, is_kept, obtain
+from harness.matrix.releases import Release, is_kept, obtain
 from harness.matrix.runner import Ran, Run, Runner
 from harness.outcome import Observation, Outcome, Verdict, judge
 from harness.report.model import Report, Result, ScenarioInfo, describe_environment
@@ -223,16 +223,6 @@ class Engine:
             if isinstance(found, HarnessError) and not isinstance(found, NotForThisPython)
         ]
         grid.problems += sorted(set(failures))
-        directories: dict[Interpreter, dict[Release, None]] = {}
-        for cell in cells:
-            release = self._release(cell)
-            if isinstance(release, Release):
-                directories.setdefault(cell.interpreter, {})[release] = None
-        _in_threads(
-            self._jobs,
-            lambda item: compile_for(item[0], list(item[1])),
-            directories.items(),
-        )
 
     def _release(self, cell: Cell) -> Release | HarnessError | None:
         if cell.library is None or cell.release is None:

@@ -10,10 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from email.parser import HeaderParser
 from pathlib import Path
@@ -40,7 +38,8 @@ from harness.matrix.interpreters import Interpreter, Rejected, ask, this_interpr
 _ANY = "any"
 #: Seconds for which a release that could not be installed is not tried again.
 _REFUSAL_KEPT = 24 * 3600.0
-_COMPILE_LIMIT = 300.0
+#: Raised when directories of an older harness no longer do; they are installed again.
+_LAYOUT = 2
 
 
 @dataclass(frozen=True)
@@ -171,31 +170,6 @@ def is_kept(library: str, release: str) -> bool:
     return any(home.glob("*/release.json"))
 
 
-def compile_for(python: Interpreter, releases: Sequence[Release]) -> None:
-    """Compile releases for an interpreter, which no run of a cell can do: they are read-only."""
-    marks = {release: release.directory.parent / f"compiled-{python.tag}" for release in releases}
-    missing = [release for release, mark in marks.items() if not mark.exists()]
-    if not missing:
-        return
-    with locked(cache_root() / "locks" / "compile"):
-        missing = [release for release in missing if not marks[release].exists()]
-        places = [place for one in missing for place, _, _ in os.walk(one.directory)]
-        for place in places:
-            os.chmod(place, 0o755)
-        subprocess.run(
-            [python.path, "-S", "-s", "-E", "-m", "compileall", "-qq", "-i", "-"],
-            input="".join(f"{release.directory}\n" for release in missing),
-            text=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=_COMPILE_LIMIT,
-            check=False,
-        )
-        for release in missing:
-            protect(release.directory)
-            marks[release].touch()
-
-
 def bytes_digest(directory: Path) -> str:
     """Return a hash of the files below a directory that an import can reach.
 
@@ -246,6 +220,9 @@ def _kept(home: Path, name: str, version: str, python: Interpreter, say: Say) ->
         place = home / tag
         try:
             record = json.loads((place / "release.json").read_text(encoding="utf-8"))
+            if record.get("layout") != _LAYOUT:
+                remove(place)
+                continue
             expected, stamp = str(record["digest"]), str(record["signature"])
             requires = str(record["requires_python"])
             intact = signature(place / "site") == stamp or (
@@ -309,18 +286,30 @@ def _install(home: Path, name: str, version: str, python: Interpreter) -> Releas
             )
         tag = _ANY if _suits_all(site, metadata) else python.tag
         record = {
+            "layout": _LAYOUT,
             "digest": bytes_digest(site),
             "signature": signature(site),
             "requires_python": metadata[name].get("Requires-Python") or "",
             "installed": sorted(f"{key} {one['Version']}" for key, one in metadata.items()),
         }
         write_atomically(draft / "release.json", json.dumps(record, indent=1))
-        protect(site)
+        _protect(site)
         remove(home / tag)
         os.replace(draft, home / tag)
     finally:
         remove(draft)
     return Release(name, version, home / tag / "site", str(record["digest"]))
+
+
+def _protect(site: Path) -> None:
+    """Let nobody write to a release, but interpreters keep what they compile."""
+    protect(site)
+    for place, _, files in os.walk(site):
+        if any(name.endswith(".py") for name in files):
+            os.chmod(place, 0o755)
+            os.makedirs(os.path.join(place, "__pycache__"), exist_ok=True)
+            os.chmod(os.path.join(place, "__pycache__"), 0o755)
+            os.chmod(place, 0o555)
 
 
 def _metadata(site: Path) -> dict[str, dict[str, str]]:

@@ -403,7 +403,6 @@ def main() -> None:
         os.dup2(null, fd)
     os.close(null)
     prepare_process()
-    sys.dont_write_bytecode = True
     vars(site)["setquit"]()
     gc.collect()
     gc.disable()
