@@ -128,7 +128,7 @@ class Engine:
         done = 0
         # Project by project: what is quick to get has run before the rest is installed.
         for group in _quickest_first(cells):
-            self._install([cell for cell in group if cell.is_claimed], grid)
+            self._install([cell for cell in group if cell.is_claimed])
             wanted: dict[tuple[str, str], list[Cell]] = {}
             for cell in group:
                 key = self._key(cell)
@@ -149,14 +149,7 @@ class Engine:
             # A scenario that failed somewhere has shown that it is able to.
             can_fail = cell.record.can_fail or (key is not None and key[0] in showed)
             grid.results.append(_result(cell, observations, names[cell.interpreter], can_fail))
-        broken: dict[str, list[str]] = {}
-        for result in grid.results:
-            if result.observation.outcome is Outcome.BROKEN:
-                place = f"{result.scenario} with {result.where}"
-                broken.setdefault(result.observation.message, []).append(place)
-        for message, places in broken.items():
-            more = f" and {len(places) - 1} more cells" if len(places) > 1 else ""
-            grid.problems.append(f"{places[0]}{more}: {message}")
+        grid.problems += _broken(grid.results)
         return grid
 
     def trace(self, cells: Sequence[Cell]) -> list[Ran | None]:
@@ -195,7 +188,7 @@ class Engine:
                 except HarnessError as error:
                     grid.problems.append(str(error))
 
-    def _install(self, cells: Sequence[Cell], grid: Grid) -> None:
+    def _install(self, cells: Sequence[Cell]) -> None:
         needed: dict[tuple[str, str], dict[str, Interpreter]] = {}
         for cell in cells:
             if cell.library is not None and cell.release is not None:
@@ -217,12 +210,6 @@ class Engine:
                 self._releases[library, release, tag] = found
 
         _in_threads(_INSTALLERS, install, needed.items())
-        failures = [
-            str(found)
-            for found in self._releases.values()
-            if isinstance(found, HarnessError) and not isinstance(found, NotForThisPython)
-        ]
-        grid.problems += sorted(set(failures))
 
     def _release(self, cell: Cell) -> Release | HarnessError | None:
         if cell.library is None or cell.release is None:
@@ -324,6 +311,21 @@ def _in_threads(count: int | None, work: Callable[[T], object], items: Iterable[
         list(pool.map(work, items))
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _broken(results: Iterable[Result]) -> list[str]:
+    """Tell what could not run, once for all cells that it is true of."""
+    places: dict[str, list[Result]] = {}
+    for result in results:
+        if result.observation.outcome is Outcome.BROKEN:
+            reason = result.observation.message.replace(f"Python {result.python}", "Python ...")
+            places.setdefault(reason, []).append(result)
+    return [
+        f"{first.scenario} with {first.where}"
+        + (f" and {len(others)} more cells" if others else "")
+        + f": {first.observation.message}"
+        for first, *others in places.values()
+    ]
 
 
 def _quickest_first(cells: Sequence[Cell]) -> list[list[Cell]]:

@@ -59,11 +59,18 @@ class IndexConfig:
     from_pip: bool = False
     offline: bool = False
 
+    @property
+    def identity(self) -> str:
+        """Hash of all that decides what is found there."""
+        return digest(*self.urls, "", *self.find_links)
+
     def environment_for_uv(self) -> dict[str, str]:
         """Return the variables that make uv use this index; arguments would show secrets."""
         if not self.from_pip:
             return {}
-        told = {"UV_FIND_LINKS": ",".join(self.find_links)} if self.find_links else {}
+        # pip takes the best release of all indexes, uv would stop at the first that has any.
+        told = {"UV_INDEX_STRATEGY": "unsafe-best-match"}
+        told |= {"UV_FIND_LINKS": ",".join(self.find_links)} if self.find_links else {}
         if self.urls:
             told["UV_DEFAULT_INDEX"] = self.urls[0]
             if self.urls[1:]:
@@ -131,7 +138,7 @@ def listing(library: str, *, say: Say = say_on_stderr, offline: bool = False) ->
     """
     name = canonicalize_name(library)
     config = configuration()
-    source = digest(*config.urls, "", *config.find_links)
+    source = config.identity
     store = cache_root() / "index" / f"{name}.json"
     kept = _kept(store)
     if kept is not None and kept["source"] == source and 0 <= time.time() - kept["when"] < FRESH:

@@ -142,7 +142,11 @@ def obtain(
         except IndexFailed:
             raise
         except HarnessError as error:
-            refusal = {"python": isinstance(error, NotForThisPython), "text": str(error)}
+            refusal = {
+                "index": configuration().identity,
+                "python": isinstance(error, NotForThisPython),
+                "text": str(error),
+            }
             write_atomically(_refusal(home, python), json.dumps(refusal))
             raise
 
@@ -159,6 +163,8 @@ def _refuse_again(home: Path, python: Interpreter) -> None:
             return
         refusal = json.loads(path.read_text(encoding="utf-8"))
         text, kind = str(refusal["text"]), bool(refusal["python"])
+        if refusal["index"] != configuration().identity:
+            return
     except (OSError, ValueError, KeyError, TypeError):
         return
     raise (NotForThisPython if kind else HarnessError)(text)

@@ -199,6 +199,7 @@ def test_configuration_of_pip_serves_uv_too() -> None:
         {**HOME, "PIP_INDEX_URL": "https://one/", "PIP_EXTRA_INDEX_URL": "https://two/"}
     )
     assert config.environment_for_uv() == {
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
         "UV_DEFAULT_INDEX": "https://one/",
         "UV_INDEX": "https://two/",
     }
