@@ -111,7 +111,9 @@ async def test_callback_in_a_nested_run_has_no_current_task() -> None:
     title="Two threads that run tasks of one loop break its current-task bookkeeping",
     source="https://github.com/erdewit/nest_asyncio/issues/29",
     present=(
-        "nest-asyncio>=1.1.0",
+        "nest-asyncio>=1.1.0; python_version < '3.7'",
+        "nest-asyncio>=1.3.0,<1.5.2; python_version >= '3.7'",
+        "nest-asyncio>=1.5.4; python_version >= '3.7'",
         "nest-asyncio2; python_version < '3.14'",
     ),
     library="nest-asyncio",
@@ -163,10 +165,13 @@ async def test_steps_in_two_threads_do_not_break_each_other() -> None:
     title="apply() when tasks already exist: 'Cannot enter into task ...', the step is lost",
     source="https://github.com/erdewit/nest_asyncio/issues/22",
     present=(
-        "nest-asyncio<0.9.3; python_version < '3.7'",
-        "nest-asyncio<1.6.0; python_version >= '3.7' and python_version < '3.14'",
-        "nest-asyncio; python_version >= '3.14'",
+        "nest-asyncio>=0.9.3; python_version < '3.7'",
+        "nest-asyncio>=0.9.3,<1.6.0; python_version >= '3.7'",
+        "nest-asyncio<0.9.3; python_version >= '3.14'",
+        "nest-asyncio>=1.6.0; python_version >= '3.14'",
+        "nest-asyncio2; python_version < '3.7'",
     ),
+    library="nest-asyncio",
     shown_in=("1.5.9", "1.6.0"),
 )
 async def test_task_made_before_apply_runs_in_a_nested_run() -> None:

@@ -59,8 +59,7 @@ async def test_loop_is_reentrant() -> None:
     source="https://github.com/erdewit/nest_asyncio/issues/20",
     present=(
         "nest-asyncio>=1.1.0,<1.3.0; python_version >= '3.7'",
-        "nest-asyncio<0.9.2; python_version >= '3.14'",
-        "nest-asyncio>=0.9.2,<1.6.0; python_version >= '3.14'",
+        "nest-asyncio<1.6.0; python_version >= '3.14'",
     ),
 )
 async def test_patched_loop_is_reentrant() -> None:
@@ -77,6 +76,8 @@ async def test_patched_loop_is_reentrant() -> None:
         nested = asyncio.sleep(0, result=42)
         try:
             return asyncio.get_event_loop().run_until_complete(nested)
+        except AttributeError as error:
+            raise unittest.SkipTest("this release cannot nest here (N58): %s" % error)
         finally:
             nested.close()
 
@@ -138,8 +139,7 @@ async def test_run_is_reentrant() -> None:
     source="https://github.com/python/cpython/issues/66435",
     present=(
         "nest-asyncio>=1.1.0,<1.3.0; python_version >= '3.7'",
-        "nest-asyncio<0.9.2; python_version >= '3.14'",
-        "nest-asyncio>=0.9.2,<1.6.0; python_version >= '3.14'",
+        "nest-asyncio<1.6.0; python_version >= '3.14'",
     ),
 )
 async def test_patched_run_is_reentrant() -> None:
@@ -154,6 +154,8 @@ async def test_patched_run_is_reentrant() -> None:
         nested = asyncio.sleep(0, result=42)
         try:
             return asyncio.run(nested)
+        except AttributeError as error:
+            raise unittest.SkipTest("this release cannot nest here (N58): %s" % error)
         finally:
             nested.close()
 
@@ -189,6 +191,7 @@ async def test_runner_is_reentrant() -> None:
     title="Only the one loop that was given to apply() can nest",
     source="https://github.com/erdewit/nest_asyncio/pull/5",
     present=("nest-asyncio>=0.9.3,<0.9.8",),
+    python=">=3.6,<3.14",  # from 3.14 on L01n hides it
 )
 async def test_every_loop_of_the_class_can_nest() -> None:
     """Symptom: AttributeError (_num_handles_todo, _nesting_level) in every loop but the first.
@@ -219,6 +222,7 @@ async def test_every_loop_of_the_class_can_nest() -> None:
     title="Nesting uses Task.all_tasks(), which Python 3.9 removed",
     source="https://docs.python.org/3/whatsnew/3.9.html",
     present=("nest-asyncio>=0.9.2,<0.9.3; python_version >= '3.9'",),
+    python=">=3.6,<3.14",  # from 3.14 on L01n hides it
 )
 async def test_nested_run_uses_no_removed_api() -> None:
     """Symptom: "AttributeError: type object '_asyncio.Task' has no attribute 'all_tasks'".
