@@ -103,15 +103,21 @@ def call(communicator: kiwipy.Communicator, recipient: Hashable, msg: Any) -> An
 
 
 def send_task(communicator: kiwipy.Communicator, task: Any, no_reply: bool = False) -> Any:
-    """Send a task; return the future for its outcome, or None, once it is sent.
+    """Send a task; return the future for its outcome, or None if ``no_reply``.
 
-    :raises kiwipy.TimeoutError: if the broker does not take the task in time
+    With an answer to come, this need not wait for the broker: if the task cannot be sent, that is
+    the answer. Without one it waits until the broker has the task.
+
+    :raises kiwipy.TimeoutError: if the broker does not take a task without an answer in time
     """
     client = client_of(communicator)
     if client is None:
         return communicator.task_send(task, no_reply)
-    answer = client.send_task(task, no_reply).wait(client.timeout)
-    return None if no_reply else answer
+    sending = client.send_task(task, no_reply)
+    if no_reply:
+        sending.wait(client.timeout)
+        return None
+    return sending.answer
 
 
 def broadcast(

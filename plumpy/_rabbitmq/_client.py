@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import logging
 import time
 import uuid
@@ -50,13 +51,17 @@ class Sending:
 
         :raises kiwipy.TimeoutError: if it does not get it in time; it is not sent later
         """
-        try:
-            self.sent.result(timeout)
-        except kiwipy.TimeoutError:
+        # An answer proves that the message was sent, and may be the first to be here.
+        concurrent.futures.wait(
+            [self.sent, self.answer], timeout, concurrent.futures.FIRST_COMPLETED
+        )
+        if self.sent.done():
+            self.sent.result()
+        elif not self.answer.done():
             self.give_up()
             raise kiwipy.TimeoutError(
                 f"the broker did not take the message within {timeout:g} seconds"
-            ) from None
+            )
         return self.answer
 
     def give_up(self) -> None:
@@ -135,9 +140,12 @@ class RabbitClient:
         def on_end(error: BaseException | None) -> None:
             if error is None:
                 succeed(sending.sent, True)
+                if no_reply:
+                    succeed(sending.answer, None)
                 return
             self._awaiting.pop(correlation_id, None)
             fail(sending.sent, _kiwipy_error(error))
+            fail(sending.answer, _kiwipy_error(error))
 
         sending.publish = publish = Publish(
             exchange,
@@ -159,10 +167,8 @@ class RabbitClient:
                 self._awaiting[correlation_id] = sending.answer
             self._pipeline.put(publish)
 
-        if no_reply:
-            succeed(sending.answer, None)
         if not self._pipeline.say(put):
-            fail(sending.sent, kiwipy.CommunicatorClosed("the communicator is closed"))
+            on_end(kiwipy.CommunicatorClosed("the communicator is closed"))
         return sending
 
     # ------------------------------------------------------------------ the communicator's thread
