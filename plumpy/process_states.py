@@ -277,7 +277,7 @@ class Created(State):
         if self.kwargs:
             # Not through the constructor, whose own parameters have names too.
             state.kwargs = self.kwargs
-        return cast(state_machine.State, state)
+        return state  # type: ignore[no-any-return]
 
 
 @auto_persist("args", "kwargs")

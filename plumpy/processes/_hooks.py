@@ -13,6 +13,7 @@ from .. import exceptions, persistence
 from ..base.state_machine import StateEntryFailed
 from ..base.utils import call_with_super_check, run_hook, super_check
 from ..ports import PortNamespace
+from ..ports._port import Epoch
 from ..process_comms import MESSAGE_TEXT_KEY, MessageType
 from ..process_listener import ProcessListener
 from ..process_states import ProcessState
@@ -63,15 +64,26 @@ def on_entering(self: Process, state: process_states.State) -> None:
 def on_create(self: Process) -> None:
     """Hook: entering CREATED. Parses and validates the inputs."""
     self._creation_time = time.time()
-    namespace = self.spec().inputs
     raw: Any = self._raw_inputs or {}
-    if raw or not _is_bare(namespace):
+    if raw or not _bare_namespaces(self)[1]:
+        namespace = self.spec().inputs
         parsed = namespace.pre_process(raw)
         if parsed:
             self._parsed_inputs = parsed
         error = namespace.validate(parsed)
         if error is not None:
             raise ValueError(error)
+
+
+def _bare_namespaces(process: Process) -> tuple[int, bool, bool]:
+    """Return whether inputs and outputs are bare; first comes the epoch that this is true of."""
+    cls = type(process)
+    bare: tuple[int, bool, bool] | None = cls.__dict__.get("_bare_namespaces")
+    if bare is None or bare[0] != Epoch.current:
+        spec = process.spec()
+        bare = (Epoch.current, _is_bare(spec.inputs), _is_bare(spec.outputs))
+        cls._bare_namespaces = bare  # type: ignore[attr-defined]
+    return bare
 
 
 def _is_bare(namespace: PortNamespace) -> bool:
@@ -101,8 +113,9 @@ def on_finish(self: Process, result: Any, successful: bool) -> None:
     """
     if successful:
         outputs = self._lazy_outputs or {}
-        namespace = self.spec().outputs
-        if (outputs or not _is_bare(namespace)) and namespace.validate(outputs) is not None:
+        if (outputs or not _bare_namespaces(self)[2]) and (
+            self.spec().outputs.validate(outputs) is not None
+        ):
             raise StateEntryFailed(self.create_state(_FINISHED, result=result, successful=False))
     future = self._lazy_future
     if future is not None and not future.done():

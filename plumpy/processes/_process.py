@@ -451,12 +451,12 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
             next_state.do_enter()
             self._state = next_state
             return
-        self.on_entering(cast(process_states.State, next_state))
+        self.on_entering(next_state)  # type: ignore[arg-type]
         if self._event_callbacks is not None:
             self._fire_state_event(StateEventHook.ENTERING_STATE, next_state)
         next_state.do_enter()
         self._state = next_state
-        self.on_entered(cast("process_states.State | None", last_state))
+        self.on_entered(last_state)  # type: ignore[arg-type]
         if self._event_callbacks is not None:
             self._fire_state_event(StateEventHook.ENTERED_STATE, last_state)
 

@@ -480,3 +480,34 @@ async def test_thread_that_the_loop_waits_for_may_ask() -> None:
     process = Asks()
     await ended(stepping(process))
     assert process.killed()
+
+
+async def test_many_threads_may_ask_at_once() -> None:
+    """The loop goes on while they do; every request is answered."""
+    processes = [Waits() for _ in range(20)]
+    tasks = [stepping(process) for process in processes]
+    answers: list[Any] = []
+    barrier = threading.Barrier(4)
+
+    def ask(kind: int) -> None:
+        barrier.wait(HANG)
+        for process in processes:
+            request = (process.pause, process.play, process.kill, process.play)[kind]
+            answers.append((kind, process, request()))
+
+    loop = asyncio.get_running_loop()
+    await asyncio.gather(*(loop.run_in_executor(None, ask, kind) for kind in range(4)))
+    for kind, process, answer in answers:
+        try:
+            outcome = await final(answer)
+        except asyncio.CancelledError:
+            assert kind == 0, "only a pause is withdrawn, by a play"
+            continue
+        if kind == 2:
+            assert outcome is True
+            assert process.killed()
+        else:
+            assert isinstance(outcome, bool)
+    for task in tasks:
+        await ended(task)
+    assert all(process.killed() and not process.paused for process in processes)

@@ -632,3 +632,20 @@ def test_wrong_output_is_refused(port: str, value: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         process.out(port, value)
     assert process.outputs == {}
+
+
+async def test_ports_that_come_late_are_checked() -> None:
+    """A specification without ports takes a short way; not for ever."""
+
+    class Grows(Process):
+        pass
+
+    await Grows().step_until_terminated()
+    with pytest.warns(UserWarning, match="sealed"):
+        Grows.spec().inputs["a"] = plumpy.InputPort("a", valid_type=int, default=1)
+    assert Grows().inputs == {"a": 1}
+    with pytest.warns(UserWarning, match="sealed"):
+        Grows.spec().outputs["o"] = plumpy.OutputPort("o")
+    process = Grows()
+    await process.step_until_terminated()
+    assert not process.is_successful
