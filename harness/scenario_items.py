@@ -273,6 +273,8 @@ class Session:
             report: pytest.TestReport = item.ihook.pytest_report_from_serializable(
                 config=item.config, data=message["report"]
             )
+            if isinstance(report.longrepr, list):  # JSON made a list of what pytest unpacks
+                report.longrepr = tuple(report.longrepr)
             reports.append(report)
             if message["seen"] is not None:
                 seen = isolation.finish(Observation.from_json(message["seen"]), run, "")

@@ -392,14 +392,19 @@ async def test_run_ends_the_default_executor() -> None:
     Cause: asyncio.run() did not shut the default executor down.
     Fix: Python 3.9 joins it (and then waits for a stuck job; with a time limit since 3.12).
     """
-    used = []
+    started, finished = threading.Event(), threading.Event()
+
+    def job() -> None:
+        started.set()
+        threading.Event().wait(0.3)
+        finished.set()
 
     async def main() -> None:
-        job = asyncio.get_event_loop().run_in_executor(None, threading.current_thread)
-        used.append(await job)
+        asyncio.get_event_loop().run_in_executor(None, job)
+        started.wait()
 
     await in_thread(lambda: asyncio.run(main()))
-    assert not used[0].is_alive(), "a worker thread was left behind"
+    assert finished.is_set(), "a worker thread was left behind"
 
 
 @scenario(

@@ -184,15 +184,20 @@ async def test_patched_run_ends_the_default_executor() -> None:
     Cause: the patched run() never calls shutdown_default_executor().
     Workaround: await loop.shutdown_default_executor() at the end of main().
     """
-    used: List[threading.Thread] = []
+    started, finished = threading.Event(), threading.Event()
+
+    def job() -> None:
+        started.set()
+        threading.Event().wait(0.3)
+        finished.set()
 
     async def main() -> None:
-        job = asyncio.get_event_loop().run_in_executor(None, threading.current_thread)
-        used.append(await job)
+        asyncio.get_event_loop().run_in_executor(None, job)
+        started.wait()
 
     def body(loop: asyncio.AbstractEventLoop) -> None:
         asyncio.run(main())
-        assert not used[0].is_alive(), "a worker thread is left"
+        assert finished.is_set(), "a worker thread is left"
 
     await program(body)
 

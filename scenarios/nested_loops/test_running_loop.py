@@ -354,15 +354,15 @@ async def test_second_thread_cannot_run_a_running_loop() -> None:
     await nesting(main)
 
 
-def _plant_set_event_loop() -> None:
-    """Make every run set its loop as the current one, for good."""
-    run = asyncio.BaseEventLoop.run_until_complete
+def _plant_loops_that_set_themselves() -> None:
+    """Make every new loop the current one, for good."""
+    new_event_loop = asyncio.new_event_loop
 
-    def run_until_complete(self, future):  # type: ignore[no-untyped-def]
-        asyncio.set_event_loop(self)
-        return run(self, future)
+    def made_and_set() -> asyncio.AbstractEventLoop:
+        asyncio.set_event_loop(new_event_loop())
+        return asyncio.get_event_loop_policy()._local._loop
 
-    asyncio.BaseEventLoop.run_until_complete = run_until_complete  # type: ignore[method-assign]
+    asyncio.new_event_loop = made_and_set
 
 
 @scenario(
@@ -370,7 +370,7 @@ def _plant_set_event_loop() -> None:
     title="A nested run of a new loop changes the loop that set_event_loop() had set",
     source="https://github.com/erdewit/nest_asyncio/issues/25",
     library="nest-asyncio",
-    planted=_plant_set_event_loop,
+    planted=_plant_loops_that_set_themselves,
 )
 async def test_set_loop_is_the_same_after_a_nested_run() -> None:
     """Symptom: none known: a guard for the second of the four things that a nested run must set

@@ -63,26 +63,31 @@ async def test_fails():
     id="T01",
     title="@pytest.mark.asyncio under unittest.TestCase: a failing test passes",
     source="https://github.com/pytest-dev/pytest-asyncio/issues/180",
-    present=("pytest<5.4.0", "pytest>=5.4.2"),
+    present=("pytest",),
     limit=30,  # a pytest of its own has to start
 )
 async def test_marked_async_test_in_a_testcase_fails() -> None:
     """Symptom: "the test wrapped inside will always pass".
 
     Cause: pytest hands methods of a TestCase to unittest, which calls them and ignores the
-    coroutine; pytest-asyncio never sees them. Only pytest 5.4.0 and 5.4.1 ran the body.
+    coroutine; pytest-asyncio never sees them. Only pytest 5.4.0 and 5.4.1 handed them to a plugin;
+    without one they skip the test, and the run is green too.
     Fix: unittest.IsolatedAsyncioTestCase, or no TestCase; -W error shows it (T04).
     """
     ended = pytest_run(IN_TESTCASE, *(PLUGIN if importlib.util.find_spec("pytest_asyncio") else []))
     assert ended.returncode == 1, ended.stdout
 
 
+STRICT = ["-W", "error"]
+
+
 @scenario(
     id="T04",
     title="'pytest -W error' does not turn the vacuous pass of T01 into a failure",
     source="https://docs.pytest.org/en/stable/how-to/failures.html#unraisable",
-    present=("pytest<6.2", "pytest; python_version < '3.8'"),
+    present=("pytest<5.4.0", "pytest>=5.4.2,<6.2", "pytest>=5.4.2; python_version < '3.8'"),
     limit=30,  # a pytest of its own has to start
+    planted=STRICT.clear,
 )
 async def test_warnings_as_errors_show_a_coroutine_that_never_ran() -> None:
     """Symptom: even strict settings let T01 pass.
@@ -91,7 +96,7 @@ async def test_warnings_as_errors_show_a_coroutine_that_never_ran() -> None:
     sys.unraisablehook (Python 3.8) and a pytest that uses it (6.2) to make it a failure.
     Fix: pytest 6.2 with Python 3.8, and filterwarnings = error.
     """
-    ended = pytest_run(IN_TESTCASE, "-W", "error")
+    ended = pytest_run(IN_TESTCASE, *STRICT)
     assert ended.returncode == 1, ended.stdout
 
 
@@ -101,6 +106,7 @@ async def test_warnings_as_errors_show_a_coroutine_that_never_ran() -> None:
     source="https://github.com/pytest-dev/pytest/issues/4814",
     present=("pytest<8.4",),
     limit=30,  # a pytest of its own has to start
+    shown_in=("8.3.5",),
 )
 async def test_async_test_that_nothing_runs_fails() -> None:
     """Symptom: a forgotten marker, and the test is never run.

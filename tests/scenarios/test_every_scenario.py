@@ -134,31 +134,40 @@ def test_bug_on_rabbitmq_is_seen_where_its_record_says(record: Scenario, amqp_ur
     assert seen.outcome.is_bug, seen
 
 
-def worst(cells: list[Cell]) -> Cell:
-    """Choose one of the places in which a bug is known to be: a shown one, else the newest."""
+def some(cells: list[Cell]) -> list[Cell]:
+    """Choose a few of the places in which a bug is known to be: a shown one, the ends, a middle.
+
+    One may not do: where a release cannot run at all, its bug cannot be seen.
+    """
     shown = [cell for cell in cells if cell.release in cell.record.shown_in]
-    return (shown or cells)[-1]
+    return list(dict.fromkeys([*shown[-1:], cells[0], cells[len(cells) // 2], cells[-1]]))
 
 
 @pytest.fixture(scope="module")
-def seen() -> Mapping[str, Result]:
-    """What each scenario without a broker shows in one place where its record says it fails."""
+def seen() -> Mapping[str, list[Result]]:
+    """What each scenario without a broker shows in some places where its record says it fails."""
     records = [record for record in ALONE if record.present]
     cells, _ = plan(records, discover().interpreters, ReleaseChoice.parse([]))
     bad: dict[str, list[Cell]] = {}
     for cell in cells:
         if cell.is_claimed and cell.is_present:
             bad.setdefault(cell.record.id, []).append(cell)
+    results: dict[str, list[Result]] = {}
     with Engine() as engine:
-        grid = engine.run([worst(places) for places in bad.values()])
-    return {result.scenario: result for result in grid.results}
+        for result in engine.run(
+            [cell for places in bad.values() for cell in some(places)]
+        ).results:
+            results.setdefault(result.scenario, []).append(result)
+    return results
 
 
 @pytest.mark.parametrize("record", [r for r in ALONE if r.present], ids=lambda record: record.id)
-def test_bug_is_seen_where_its_record_says(record: Scenario, seen: Mapping[str, Result]) -> None:
+def test_bug_is_seen_where_its_record_says(
+    record: Scenario, seen: Mapping[str, list[Result]]
+) -> None:
     if record.id not in seen:
         pytest.skip(f"no interpreter here has it: {[i.text for i in record.present]}")
-    result = seen[record.id]
-    if result.observation.outcome is Outcome.BROKEN:
-        pytest.skip(f"cannot run here: {result.observation.message}")
-    assert result.observation.outcome.is_bug, result
+    observations = [result.observation for result in seen[record.id]]
+    if all(one.outcome in (Outcome.BROKEN, Outcome.NOT_APPLICABLE) for one in observations):
+        pytest.skip(f"cannot run here: {observations[0].message}")
+    assert any(one.outcome.is_bug for one in observations), observations
