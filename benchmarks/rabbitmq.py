@@ -229,12 +229,14 @@ def measure_broadcasts(url: str) -> dict:
     _, _, waits = classes()
     results = {}
     heard = threading.Event()
+    heard_at: list = []
 
     class Hears(waits):
         """Tells when the last broadcast has come; it is the first to hear each."""
 
         def broadcast_receive(self, _comm, body, sender, subject, correlation_id):
             if subject == "end":
+                heard_at.append(time.perf_counter())
                 heard.set()
 
     async def run(count: int) -> None:
@@ -256,7 +258,7 @@ def measure_broadcasts(url: str) -> dict:
                     start = await asyncio.to_thread(publish, url, bodies)
                     # The warm-up of the released plumpy has to get through all its own broadcasts.
                     assert await asyncio.to_thread(heard.wait, 900), name
-                    rate = times / (time.perf_counter() - start)
+                    rate = times / (heard_at[-1] - start)
                 results[f"{name} {count}"] = rate
                 await asyncio.sleep(0.5)
             for p in processes:

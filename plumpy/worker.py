@@ -487,12 +487,14 @@ class Worker:
             await self.answer(run.pid, run.callers, loads(run.outcome or "null", self.loader))
 
     async def _shut_down(self) -> None:
+        # From here on processes leave the table by themselves, when a step of theirs ends.
+        left = list(self._running.values())
         self.stopping = True
         _LOGGER.info("%s stops, with %d processes", self.name, len(self._running))
         await asyncio.wait([asyncio.wrap_future(self._consumer.stop())], timeout=_PATIENCE)
         for task in list(self._tasks):
             task.cancel()
-        left = list(self._running.values())
+        left += [running for running in self._running.values() if running not in left]
         for running in left:
             if not running.stepping:
                 running.cancel()
