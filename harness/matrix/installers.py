@@ -37,7 +37,8 @@ class _Attempt:
 def install(requirement: str, site: Path, python: Interpreter) -> None:
     """Install a requirement and what it depends on.
 
-    Wheels are taken where there are any; a release that has only its source is built.
+    Wheels are taken where there are any. A release that has only its source is built; what it
+    depends on is not, because compiling takes minutes and mostly ends in an error.
 
     :param requirement: for example ``nest-asyncio==1.5.2``
     :param site: an empty directory
@@ -69,6 +70,8 @@ def install(requirement: str, site: Path, python: Interpreter) -> None:
     text = f"{requirement} cannot be installed for Python {python.version}: {failure}"
     if _is_network(failure):
         raise IndexFailed(f"{text}; check that the package index can be reached")
+    if _lacks_wheels(failure):
+        raise NotForThisPython(text)
     raise HarnessError(f"{text}; choose other releases with --release, or other interpreters")
 
 
@@ -92,7 +95,9 @@ def has_pip(path: str) -> bool:
 def _attempts(requirement: str, site: Path, python: Interpreter) -> Iterator[_Attempt]:
     """Yield what to try, in order; the next only if the one before lacked something."""
     uv = find_uv()
-    for wheels in (["--only-binary", ":all:"], []):
+    name = requirement.partition("==")[0]
+    choices = (["--only-binary", ":all:"], ["--only-binary", ":all:", "--no-binary", name])
+    for wheels in choices:
         if uv:
             config = configuration()
             options = ["--quiet", "--color", "never", *([] if config.urls else ["--no-index"])]
@@ -102,7 +107,7 @@ def _attempts(requirement: str, site: Path, python: Interpreter) -> Iterator[_At
             yield _Attempt("uv", command, {**config.environment_for_uv(), "UV_LINK_MODE": "copy"})
     if has_pip(python.path):
         options = ["--quiet", "--disable-pip-version-check", "--no-compile", "--target", str(site)]
-        for wheels in (["--only-binary", ":all:"], []):
+        for wheels in choices:
             command = [python.path, "-m", "pip", "install", *options, *wheels, requirement]
             yield _Attempt("pip", command, {})
 

@@ -72,10 +72,20 @@ def test_wheel_of_an_older_dependency_is_better_than_a_build(wheels: Any, tmp_pa
     assert put(tmp_path / "site", "outer==1.0") == ["demo.py", "outer.py"]
 
 
-def test_source_that_does_not_build_is_an_error(wheels: Any, tmp_path: Path) -> None:
+def test_source_that_does_not_build_here_is_not_for_this_python(
+    wheels: Any, tmp_path: Path
+) -> None:
     add_source(wheels.path, "2.0", "raise SystemExit('cannot be built')")
-    with pytest.raises(HarnessError, match=r"demo==2\.0 cannot be installed for Python"):
+    with pytest.raises(NotForThisPython, match=r"demo==2\.0 cannot be installed for Python"):
         put(tmp_path / "site", "demo==2.0")
+
+
+def test_dependency_that_has_only_its_source_is_not_built(wheels: Any, tmp_path: Path) -> None:
+    wheels.add("outer", "1.0", {"outer.py": ""}, requires=["demo>=2"])
+    add_source(wheels.path, "2.0", f"open({str(tmp_path / 'built')!r}, 'w')")
+    with pytest.raises(NotForThisPython, match="demo"):
+        put(tmp_path / "site", "outer==1.0")
+    assert not (tmp_path / "built").exists()
 
 
 def test_release_for_another_python_is_told_apart(wheels: Any, tmp_path: Path) -> None:
