@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from harness.errors import HarnessError
-from harness.matrix.cache import ResultCache, cache_root, digest, protect, remove
+from harness.matrix.cache import (
+    ResultCache,
+    cache_root,
+    digest,
+    protect,
+    remove,
+    write_atomically,
+)
 from harness.outcome import Observation, Outcome
 
 SEEN = Observation(Outcome.BUG, "AssertionError: no", "Traceback\nñ", "out", 0.25)
@@ -108,3 +116,12 @@ def test_protected_directory_can_be_removed(tmp_path: Path) -> None:
     remove(place)
     assert not place.exists()
     remove(place)
+
+
+def test_file_that_threads_replace_at_once_is_always_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    texts = [str(number) * 10_000 for number in range(10)]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in pool.map(lambda text: write_atomically(path, text), texts * 20):
+            assert path.read_text() in texts
+    assert list(tmp_path.iterdir()) == [path]
