@@ -22,6 +22,7 @@ COMMANDS = {
     "bisect": "find the first bad and the first good release of a scenario",
     "export": "write a scenario as a stand-alone script",
     "report": "write, merge or compare reports",
+    "coverage": "show which lines of a release the scenarios execute",
     "check": "find async tests that pass without running",
     "catalogue": "write the table of all scenarios",
     "broker": "start, show or stop a RabbitMQ for hand work; build its image",

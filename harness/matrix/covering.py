@@ -33,7 +33,7 @@ def collect(engine: Engine, cells: Sequence[Cell]) -> Covered:
 
     :raises HarnessError: if none of the cells can run here
     """
-    engine.run(cells)
+    grid = engine.run(cells)
     found: dict[str, set[int]] = defaultdict(set)
     for ran in engine.trace(cells):
         if ran is not None:
@@ -41,9 +41,8 @@ def collect(engine: Engine, cells: Sequence[Cell]) -> Covered:
                 found[name].update(lines)
     releases = [release for cell in cells if (release := engine.release_of(cell)) is not None]
     if not releases or not found:
-        raise HarnessError(
-            "no line of the release ran: none of its scenarios runs here; see harness doctor"
-        )
+        why = dict.fromkeys([*grid.problems, *(one.observation.message for one in grid.results)])
+        raise HarnessError(f"no line of the release ran: {'; '.join(filter(None, why))}")
     return Covered(releases[0].directory, {name: frozenset(ran) for name, ran in found.items()})
 
 
