@@ -7,7 +7,7 @@ PYENV_ROOT ?= $(or $(shell pyenv root 2>/dev/null),$(HOME)/.pyenv)
 empty :=
 export PATH := $(PATH):$(subst $(empty) $(empty),:,$(wildcard $(PYENV_ROOT)/versions/3.*/bin))
 
-.PHONY: scenarios test lint pythons matrix docs faults clean
+.PHONY: scenarios test lint pythons matrix coverage docs faults clean
 scenarios: $(TOX)
 	$(TOX) run -e scenarios -- $(ARGS)
 
@@ -17,12 +17,17 @@ test: $(TOX)
 lint: $(TOX)
 	$(TOX) run -e lint,types
 
-# The scenarios on every Python from 3.10 on that is here; the missing ones are named and skipped.
+# The scenarios on every Python from 3.10 on that is here, with the newest nest-asyncio, nest-asyncio2
+# and without either; a missing Python is named and skipped.
+FACTORS ?= nest nest2 none
 pythons: $(TOX)
-	$(TOX) run -f nest -f nest2 -f none -- $(ARGS)
+	$(TOX) run $(foreach factor,$(FACTORS),-f $(factor)) -- $(ARGS)
 
 matrix: $(TOX)
 	$(TOX) run -e matrix -- $(ARGS)
+
+coverage: $(TOX)
+	$(TOX) run -e coverage -- $(ARGS)
 
 docs: $(TOX)
 	$(TOX) run -e docs
