@@ -215,6 +215,32 @@ async def test_launch_task_is_taken_up_in_the_thread_of_the_loop(amqp_url: str) 
     assert threads == [threading.get_ident()]
 
 
+def slow_callers(loop: asyncio.AbstractEventLoop) -> None:
+    """Make who hands work to the loop go on only when the loop has done it and sleeps again.
+
+    That is one of the orders that two threads may take, and the one in which a wake-up gets lost.
+    """
+    select, hand_over, asleep = loop._selector.select, loop.call_soon_threadsafe, threading.Event()
+
+    def watched(timeout: Any = None) -> Any:
+        if timeout is None:
+            asleep.set()
+        try:
+            return select(timeout)
+        finally:
+            asleep.clear()
+
+    def patient(*args: Any, **options: Any) -> Any:
+        asleep.wait(1)
+        asleep.clear()
+        handle = hand_over(*args, **options)
+        asleep.wait(1)
+        return handle
+
+    loop._selector.select = watched
+    loop.call_soon_threadsafe = patient
+
+
 @scenario(
     id="B12",
     title="An RPC reply to an idle worker's caller is lost until the worker wakes up",
@@ -231,21 +257,24 @@ async def test_every_reply_of_an_idle_worker_is_delivered(amqp_url: str) -> None
     if the answer is faster than the callback is added, call_soon() does not wake the loop (L05).
     Fix: futures are only touched in the thread of their loop.
     """
-    communicator = connect(amqp_url)
-    wrapped = plumpy.wrap_communicator(communicator, asyncio.get_event_loop())
+    communicator, loop = connect(amqp_url), asyncio.get_event_loop()
+    wrapped = plumpy.wrap_communicator(communicator, loop)
     await answer(wrapped.add_rpc_subscriber, lambda _, message: message, "echo")
 
     def ask() -> int:
-        for number in range(1000):
-            future = communicator.rpc_send("echo", number)
-            try:
+        try:
+            for number in range(1000):
+                future = communicator.rpc_send("echo", number)
                 while isinstance(future, concurrent.futures.Future):
                     future = future.result(timeout=2)  # a delivered reply takes milliseconds
-            except concurrent.futures.TimeoutError:
-                return number
-        return 1000
+            return 1000
+        except concurrent.futures.TimeoutError:
+            return number
+        finally:
+            del loop.call_soon_threadsafe
 
-    answered = await asyncio.get_event_loop().run_in_executor(None, ask)
+    slow_callers(loop)
+    answered = await loop.run_in_executor(None, ask)
     await answer(communicator.close)
     assert answered == 1000, "reply %d was not delivered" % answered
 
