@@ -31,6 +31,9 @@ class ContextMixin(persistence.Savable):
         self, out_state: SAVED_STATE_TYPE, save_context: persistence.LoadSaveContext | None
     ) -> None:
         super().save_instance_state(out_state, save_context)
+        self._store_context(out_state)
+
+    def _store_context(self, out_state: SAVED_STATE_TYPE) -> None:
         if self._context is not None:
             out_state[self.CONTEXT] = self._context.__dict__
 
@@ -38,5 +41,8 @@ class ContextMixin(persistence.Savable):
         self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
     ) -> None:
         super().load_instance_state(saved_state, load_context)
+        self._restore_context(saved_state)
+
+    def _restore_context(self, saved_state: SAVED_STATE_TYPE) -> None:
         if self.CONTEXT in saved_state:
             self._context = AttributesDict(**saved_state[self.CONTEXT])

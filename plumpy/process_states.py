@@ -14,8 +14,10 @@ from yaml.loader import Loader  # noqa: F401 - importable from here
 
 from . import exceptions, futures, persistence, utils  # noqa: F401 - likewise
 from .base import state_machine
+from .base.utils import direct
 from .lang import NULL
 from .persistence import auto_persist, decode_exception, encode_exception
+from .persistence._savable import load_own_members, save_own_members
 from .process_comms import MessageBuilder, MessageType
 from .utils import SAVED_STATE_TYPE, ensure_coroutine  # noqa: F401 - likewise
 
@@ -215,6 +217,28 @@ class ProcessState(enum.Enum):
 _ENDS = {ProcessState.FINISHED, ProcessState.KILLED, ProcessState.EXCEPTED}
 
 
+def _load_state(
+    state: State, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
+) -> None:
+    load_own_members(state, saved_state, load_context)
+    state.state_machine = load_context.process
+
+
+def load_with_rest(
+    state: Any, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
+) -> None:
+    load_own_members(state, saved_state, load_context)
+    state.state_machine = load_context.process
+    state._load_rest(saved_state, load_context)
+
+
+def save_with_rest(
+    state: Any, out_state: SAVED_STATE_TYPE, save_context: persistence.LoadSaveContext
+) -> None:
+    save_own_members(state, out_state, save_context)
+    state._save_rest(out_state)
+
+
 @auto_persist("in_state")
 class State(state_machine.State, persistence.Savable):
     """A state of a process."""
@@ -226,6 +250,7 @@ class State(state_machine.State, persistence.Savable):
         """The process that the state belongs to."""
         return self.state_machine
 
+    @direct(_load_state)
     def load_instance_state(
         self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
     ) -> None:
@@ -259,16 +284,26 @@ class Created(State):
         self.args = args
         self.kwargs = kwargs
 
+    @direct(save_with_rest)
     def save_instance_state(
         self, out_state: SAVED_STATE_TYPE, save_context: persistence.LoadSaveContext
     ) -> None:
         super().save_instance_state(out_state, save_context)
+        self._save_rest(out_state)
+
+    def _save_rest(self, out_state: SAVED_STATE_TYPE) -> None:
         out_state[self.RUN_FN] = self.run_fn.__name__
 
+    @direct(load_with_rest)
     def load_instance_state(
         self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
     ) -> None:
         super().load_instance_state(saved_state, load_context)
+        self._load_rest(saved_state, load_context)
+
+    def _load_rest(
+        self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
+    ) -> None:
         self.run_fn = _method(load_context, saved_state[self.RUN_FN])
 
     def execute(self) -> state_machine.State:
@@ -308,18 +343,28 @@ class Running(State):
         self.kwargs = kwargs
         self._command: Command | None = None
 
+    @direct(save_with_rest)
     def save_instance_state(
         self, out_state: SAVED_STATE_TYPE, save_context: persistence.LoadSaveContext
     ) -> None:
         super().save_instance_state(out_state, save_context)
+        self._save_rest(out_state)
+
+    def _save_rest(self, out_state: SAVED_STATE_TYPE) -> None:
         out_state[self.RUN_FN] = self.run_fn.__name__
         if self._command is not None:
             out_state[self.COMMAND] = self._command.save()
 
+    @direct(load_with_rest)
     def load_instance_state(
         self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
     ) -> None:
         super().load_instance_state(saved_state, load_context)
+        self._load_rest(saved_state, load_context)
+
+    def _load_rest(
+        self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
+    ) -> None:
         self.run_fn = _method(load_context, saved_state[self.RUN_FN])
         self._command = None
         if self.COMMAND in saved_state:
@@ -414,17 +459,27 @@ class Waiting(State):
         text = super().__str__()
         return f"{text} ({self.msg})" if self.msg is not None else text
 
+    @direct(save_with_rest)
     def save_instance_state(
         self, out_state: SAVED_STATE_TYPE, save_context: persistence.LoadSaveContext
     ) -> None:
         super().save_instance_state(out_state, save_context)
+        self._save_rest(out_state)
+
+    def _save_rest(self, out_state: SAVED_STATE_TYPE) -> None:
         if self.done_callback is not None:
             out_state[self.DONE_CALLBACK] = self.done_callback.__name__
 
+    @direct(load_with_rest)
     def load_instance_state(
         self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
     ) -> None:
         super().load_instance_state(saved_state, load_context)
+        self._load_rest(saved_state, load_context)
+
+    def _load_rest(
+        self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
+    ) -> None:
         name = saved_state.get(self.DONE_CALLBACK)
         self.done_callback = None if name is None else _method(load_context, name)
         self._reset()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -33,17 +34,52 @@ def super_check(wrapped: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def direct(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorator for a method that overrides a checked one, and calls it.
+
+    :param function: does what the method and all those above it do, without a check. It is called
+        in place of the method where no other class has come in between.
+    """
+
+    def wrap(method: Callable[..., Any]) -> Callable[..., Any]:
+        method.direct = function  # type: ignore[attr-defined]
+        return method
+
+    return wrap
+
+
 def run_hook(obj: Any, name: str, *args: Any) -> None:
     """Call a checked method, the cheap way where nothing overrides it.
 
     A function with the attribute ``unchecked`` is the base itself: there is nothing to check, and
-    the attribute is what it comes to.
+    the attribute is what it comes to. See :func:`direct` for one with that attribute.
     """
-    unchecked = getattr(getattr(type(obj), name), "unchecked", None)
-    if unchecked is not None:
-        unchecked(obj, *args)
+    cls = type(obj)
+    method = getattr(cls, name)
+    try:
+        known, function = cls.__dict__["_plumpy_hooks"][name]
+    except KeyError:
+        known = None
+    if known is not method:
+        function = _without_check(cls, name, method)
+    if function is not None:
+        function(obj, *args)
     else:
         call_with_super_check(getattr(obj, name), *args)
+
+
+def _without_check(cls: Any, name: str, method: Any) -> Callable[..., Any] | None:
+    """Return what may be called in place of a checked method, if anything; remember it."""
+    attributes = method.__dict__ if type(method) is types.FunctionType else {}
+    function: Callable[..., Any] | None = attributes.get("unchecked")
+    if function is None and "direct" in attributes:
+        here = [base for base in cls.__mro__ if name in base.__dict__]
+        if here == [base for base in here[0].__mro__ if name in base.__dict__]:
+            function = attributes["direct"]
+    if "_plumpy_hooks" not in cls.__dict__:
+        cls._plumpy_hooks = {}
+    cls._plumpy_hooks[name] = (method, function)
+    return function
 
 
 def call_with_super_check(wrapped: Callable[..., Any], *args: Any, **kwargs: Any) -> None:

@@ -20,16 +20,12 @@ class LoadSaveContext:
     loader: ObjectLoader | None = None
 
     def __init__(self, loader: ObjectLoader | None = None, **kwargs: Any) -> None:
+        self.__dict__.update(kwargs)
         self._values = kwargs
         self.loader = loader
 
     def __getattr__(self, item: str) -> Any:
-        # `_values` itself is missing while a context is being copied or unpickled
-        values = self.__dict__.get("_values", {})
-        try:
-            return values[item]
-        except KeyError:
-            raise AttributeError(f"item '{item}' not found") from None
+        raise AttributeError(f"item '{item}' not found")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -40,6 +36,9 @@ class LoadSaveContext:
     def copyextend(self, **kwargs: Any) -> LoadSaveContext:
         """Return a copy of this context with some values added or replaced."""
         extended = LoadSaveContext.__new__(LoadSaveContext)
-        extended.loader = kwargs.pop("loader", self.loader)
-        extended._values = {**self._values, **kwargs}
+        loader = kwargs.pop("loader", self.loader)
+        values = {**self._values, **kwargs}
+        extended.__dict__.update(values)
+        extended._values = values
+        extended.loader = loader
         return extended

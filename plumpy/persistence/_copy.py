@@ -44,6 +44,23 @@ all_immutable = IMMUTABLE.issuperset
 _ATOMIC = (enum.Enum, type)
 
 
+def is_constant(value: Any) -> bool:
+    """Return whether a value is known never to change, so that a copy of it is itself."""
+    kind = type(value)
+    if kind in IMMUTABLE:
+        return True
+    if kind is AttributesFrozendict:
+        if len(value.__dict__) > _FROZENDICT_SIZE:
+            return False
+        values = value._dict.values()
+        return all_immutable(map(type, values)) or all(map(is_constant, values))
+    return (kind is tuple or kind is frozenset) and all_immutable(map(type, value))
+
+
+#: How many attributes of its own a frozen dictionary has.
+_FROZENDICT_SIZE = len(AttributesFrozendict().__dict__)
+
+
 def snapshot(value: Any, memo: dict[int, Any] | None = None) -> Any:
     """Return a deep copy of ``value``.
 
@@ -77,9 +94,11 @@ def snapshot(value: Any, memo: dict[int, Any] | None = None) -> Any:
             items.append(item if type(item) in IMMUTABLE else snapshot(item, memo))
         return items
     if kind is AttributesFrozendict:
+        if is_constant(value):
+            return value
         frozen = memo[id(value)] = AttributesFrozendict.__new__(AttributesFrozendict)
         attributes = value.__dict__
-        if len(attributes) > 3:
+        if len(attributes) > _FROZENDICT_SIZE:
             attributes = snapshot(attributes, memo)
         frozen.__dict__.update(attributes, _dict=snapshot(value._dict, memo))
         return frozen

@@ -10,7 +10,7 @@ from ..loaders import ObjectLoader
 from ..utils import PID_TYPE, AttributesFrozendict
 from ._bundle import Bundle, copied_values, restored_bundle
 from ._context import LoadSaveContext
-from ._copy import IMMUTABLE
+from ._copy import IMMUTABLE, is_constant
 from ._persister import PersistedCheckpoint, Persister
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _store(bundle: Bundle) -> _Stored:
     constant: dict[str, Any] = {}
     others: dict[str, Any] = {}
     for key, value in bundle.items():
-        (constant if type(value) in IMMUTABLE else others)[key] = value
+        (constant if is_constant(value) else others)[key] = value
     buffer = io.BytesIO()
     try:
         _PlainPickler(buffer, pickle.HIGHEST_PROTOCOL).dump(others)

@@ -27,6 +27,28 @@ FORMAT_VERSION = 1
 SavableClsType = TypeVar("SavableClsType", bound="type[Savable]")
 
 
+class Lazy(property):
+    """A savable member that comes into being when it is asked for.
+
+    Until then its saved form is known, and it is neither made to be saved nor to be loaded.
+
+    :param saved_default: returns that form, given the context of the save, or ``None`` if the
+        object has the member by now or its saved form would be another one
+    :param is_default: whether a saved form is that one, given the context of the load
+    """
+
+    def __init__(
+        self,
+        getter: Callable[[Any], Any],
+        setter: Callable[[Any, Any], None],
+        saved_default: Callable[[Any, LoadSaveContext | None], SAVED_STATE_TYPE | None],
+        is_default: Callable[[Any, LoadSaveContext | None], bool],
+    ) -> None:
+        super().__init__(getter, setter)
+        self.saved_default = saved_default
+        self.is_default = is_default
+
+
 class Savable:
     """An object that can be saved into and loaded from a dictionary.
 
@@ -62,7 +84,10 @@ class Savable:
         if load_context is None or load_context.loader is None:
             load_context = _ensure_object_loader(load_context, saved_state)
         assert load_context.loader is not None
-        class_name = Savable._get_class_name(saved_state)
+        try:
+            class_name = saved_state[META][META__CLASS_NAME]
+        except KeyError:
+            raise ValueError("Class name not found in saved state") from None
         load_cls = load_context.loader.load_object(class_name)
         recreate = getattr(load_cls, "recreate_from", None)
         if not callable(recreate):
@@ -86,7 +111,9 @@ class Savable:
         self, saved_state: SAVED_STATE_TYPE, load_context: LoadSaveContext | None
     ) -> None:
         """Set this object up from a saved state. Overriding methods must call ``super()``."""
-        self._ensure_persist_configured()
+        cls = type(self)
+        if "_persist_configured" not in cls.__dict__:
+            cls._ensure_persist_configured()
         if self._auto_persist:
             self.load_members(self._auto_persist, saved_state, load_context)
 
@@ -95,7 +122,9 @@ class Savable:
         self, out_state: SAVED_STATE_TYPE, save_context: LoadSaveContext | None
     ) -> None:
         """Put the state of this object into ``out_state``. Overriding methods call ``super()``."""
-        self._ensure_persist_configured()
+        cls = type(self)
+        if "_persist_configured" not in cls.__dict__:
+            cls._ensure_persist_configured()
         if not self._auto_persist:
             return
         if type(self).save_members is Savable.save_members:
@@ -138,10 +167,17 @@ class Savable:
         load_context: LoadSaveContext | None = None,
     ) -> None:
         """Set members of this object from what :meth:`save_members` stored."""
-        member_types = saved_state[META].get(META__TYPES, ())
+        member_types = saved_state[META].get(META__TYPES)
+        if not member_types:
+            for member in members:
+                setattr(self, member, saved_state[member])
+            return
         for member in members:
             value = saved_state[member]
             if member in member_types:
+                lazy = getattr(type(self), member, None)
+                if type(lazy) is Lazy and lazy.is_default(value, load_context):
+                    continue
                 value = self._get_value(saved_state, member, load_context)
             setattr(self, member, value)
 
@@ -167,7 +203,14 @@ class Savable:
         out_state: SAVED_STATE_TYPE,
         save_context: LoadSaveContext | None,
     ) -> None:
+        cls = type(self)
         for member in members:
+            lazy = getattr(cls, member, None)
+            default = lazy.saved_default(self, save_context) if type(lazy) is Lazy else None
+            if default is not None:
+                self._set_meta_type(out_state, member, META__TYPE__SAVABLE)
+                out_state[member] = default
+                continue
             value = getattr(self, member)
             if type(value) in IMMUTABLE:
                 out_state[member] = value
@@ -237,6 +280,11 @@ class Savable:
         return value
 
 
+#: What the hooks come to that nothing overrides.
+load_own_members: Callable[..., None] = Savable.load_instance_state.unchecked  # type: ignore[attr-defined]
+save_own_members: Callable[..., None] = Savable.save_instance_state.unchecked  # type: ignore[attr-defined]
+
+
 def auto_persist(*members: str) -> Callable[[SavableClsType], SavableClsType]:
     """Class decorator: store these members, and those of the parent class, with the object."""
 
@@ -245,6 +293,11 @@ def auto_persist(*members: str) -> Callable[[SavableClsType], SavableClsType]:
         return savable_cls
 
     return wrapped
+
+
+def loader_of(saved_state: SAVED_STATE_TYPE) -> ObjectLoader | None:
+    """Return the global loader, unless the state names one that has to be looked for."""
+    return None if META__USER in saved_state[META] else get_object_loader()
 
 
 def _ensure_object_loader(

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from .. import persistence, process_states, utils
 from ..event_helper import EventHelper
+from ..loaders import DefaultObjectLoader, get_object_loader
+from ..persistence._savable import META, META__CLASS_NAME, Lazy
 from ..process_listener import ProcessListener
+from ..utils import SAVED_STATE_TYPE
 from . import _control, _hooks
 
 if TYPE_CHECKING:
@@ -99,9 +102,64 @@ def _settle(process: Process, future: persistence.SavableFuture) -> None:
         future.exception()
 
 
+# --- what is not there yet, as it is saved
+
+_HELPER_NAME = "plumpy.event_helper:EventHelper"
+_FUTURE_NAME = "plumpy.persistence:SavableFuture"
+
+
+def _saved_without_listeners(
+    self: Process, save_context: persistence.LoadSaveContext | None
+) -> SAVED_STATE_TYPE | None:
+    named_by_another = save_context is not None and save_context.loader is not None
+    if self._lazy_event_helper is not None or named_by_another or not _has_default_names():
+        return None
+    return {
+        META: {META__CLASS_NAME: _HELPER_NAME},
+        "_listeners": set(),
+        "_listener_type": ProcessListener,
+    }
+
+
+def _is_without_listeners(saved: Any, load_context: persistence.LoadSaveContext | None) -> bool:
+    return (
+        _is_default_class(saved, _HELPER_NAME, load_context)
+        and not saved["_listeners"]
+        and saved["_listener_type"] is ProcessListener
+    )
+
+
+def _saved_pending(
+    self: Process, _save_context: persistence.LoadSaveContext | None
+) -> SAVED_STATE_TYPE | None:
+    if self._lazy_future is not None or self.has_terminated() or not _has_default_names():
+        return None
+    return {META: {META__CLASS_NAME: _FUTURE_NAME}, "_state": "PENDING", "_result": None}
+
+
+def _is_pending(saved: Any, load_context: persistence.LoadSaveContext | None) -> bool:
+    return saved.get("_state") == "PENDING" and _is_default_class(saved, _FUTURE_NAME, load_context)
+
+
+def _has_default_names() -> bool:
+    return type(get_object_loader()) is DefaultObjectLoader
+
+
+def _is_default_class(
+    saved: Any, name: str, load_context: persistence.LoadSaveContext | None
+) -> bool:
+    return (
+        load_context is not None
+        and type(load_context.loader) is DefaultObjectLoader
+        and saved[META] == {META__CLASS_NAME: name}
+    )
+
+
 uuid_member = property(_get_uuid, _set_uuid)
 pid_member = property(_get_pid, _set_pid)
 parsed_inputs = property(_get_inputs, _set_inputs)
 outputs = property(_get_outputs, _set_outputs)
-event_helper = property(_get_event_helper, _set_event_helper)
-future = property(_get_future, _set_future)
+event_helper = Lazy(
+    _get_event_helper, _set_event_helper, _saved_without_listeners, _is_without_listeners
+)
+future = Lazy(_get_future, _set_future, _saved_pending, _is_pending)

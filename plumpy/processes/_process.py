@@ -26,9 +26,10 @@ from .. import (
 )
 from ..base.state_machine import State as MachineState
 from ..base.state_machine import StateEventHook, StateMachine, StateMachineMeta
-from ..base.utils import run_hook
+from ..base.utils import direct, run_hook
 from ..event_helper import EventHelper
 from ..futures import CancellableAction
+from ..persistence._savable import loader_of
 from ..process_comms import MessageType
 from ..process_listener import ProcessListener
 from ..process_spec import ProcessSpec
@@ -382,6 +383,7 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
 
     # --- saving and loading
 
+    @direct(_saving.save_all)
     def save_instance_state(
         self,
         out_state: SAVED_STATE_TYPE,
@@ -390,6 +392,7 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
         super().save_instance_state(out_state, save_context)
         _saving.save(self, out_state)
 
+    @direct(_saving.load_all)
     @protected
     def load_instance_state(
         self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
@@ -401,7 +404,7 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
 
     def recreate_state(self, saved_state: persistence.Bundle) -> process_states.State:
         """Make a state of this process from what was saved of it."""
-        load_context = persistence.LoadSaveContext(process=self)
+        load_context = persistence.LoadSaveContext(loader_of(saved_state), process=self)
         return cast(process_states.State, persistence.Savable.load(saved_state, load_context))
 
     @protected

@@ -6,6 +6,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, cast
 
 from .. import events, persistence, utils
+from ..persistence._savable import load_own_members, save_own_members
 from ..utils import SAVED_STATE_TYPE
 
 if TYPE_CHECKING:
@@ -75,6 +76,22 @@ def load(process: Process, saved_state: SAVED_STATE_TYPE) -> None:
         process._outputs = dict(process.decode_input_args(saved_state[BundleKeys.OUTPUTS]))
     if process.has_terminated():
         process._paused = None  # earlier releases could pause what had ended
+
+
+def save_all(
+    process: Process,
+    out_state: SAVED_STATE_TYPE,
+    save_context: persistence.LoadSaveContext | None,
+) -> None:
+    save_own_members(process, out_state, save_context)
+    save(process, out_state)
+
+
+def load_all(
+    process: Process, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
+) -> None:
+    load_own_members(process, saved_state, prepare(process, load_context))
+    load(process, saved_state)
 
 
 def _frozen(decoded: Any) -> utils.AttributesFrozendict:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..persistence import LoadSaveContext
+from ..persistence._savable import loader_of
 from ..utils import SAVED_STATE_TYPE
 from ._steppers import (
     Stepper,
@@ -48,8 +49,8 @@ class _Instruction(metaclass=abc.ABCMeta):
     def __str__(self) -> str:
         return str(self.get_description())
 
-    def _load_context(self, workchain: WorkChain) -> LoadSaveContext:
-        return LoadSaveContext(workchain=workchain, instruction=self)
+    def _load_context(self, saved_state: SAVED_STATE_TYPE, workchain: WorkChain) -> LoadSaveContext:
+        return LoadSaveContext(loader_of(saved_state), workchain=workchain, instruction=self)
 
 
 class _FunctionCall(_Instruction):
@@ -81,7 +82,9 @@ class _FunctionCall(_Instruction):
     def recreate_stepper(
         self, saved_state: SAVED_STATE_TYPE, workchain: WorkChain
     ) -> _FunctionStepper:
-        stepper = _FunctionStepper.recreate_from(saved_state, self._load_context(workchain))
+        stepper = _FunctionStepper.recreate_from(
+            saved_state, self._load_context(saved_state, workchain)
+        )
         assert isinstance(stepper, _FunctionStepper)
         return stepper
 
@@ -113,7 +116,9 @@ class _Block(_Instruction, Sequence[_Instruction]):
     def recreate_stepper(
         self, saved_state: SAVED_STATE_TYPE, workchain: WorkChain
     ) -> _BlockStepper:
-        stepper = _BlockStepper.recreate_from(saved_state, self._load_context(workchain))
+        stepper = _BlockStepper.recreate_from(
+            saved_state, self._load_context(saved_state, workchain)
+        )
         assert isinstance(stepper, _BlockStepper)
         return stepper
 
@@ -194,7 +199,7 @@ class _If(_Instruction, Sequence[_Conditional]):
         return _IfStepper(self, workchain)
 
     def recreate_stepper(self, saved_state: SAVED_STATE_TYPE, workchain: WorkChain) -> _IfStepper:
-        stepper = _IfStepper.recreate_from(saved_state, self._load_context(workchain))
+        stepper = _IfStepper.recreate_from(saved_state, self._load_context(saved_state, workchain))
         assert isinstance(stepper, _IfStepper)
         return stepper
 
@@ -227,7 +232,9 @@ class _While(_Conditional, _Instruction, Sequence["_While"]):
     def recreate_stepper(
         self, saved_state: SAVED_STATE_TYPE, workchain: WorkChain
     ) -> _WhileStepper:
-        stepper = _WhileStepper.recreate_from(saved_state, self._load_context(workchain))
+        stepper = _WhileStepper.recreate_from(
+            saved_state, self._load_context(saved_state, workchain)
+        )
         assert isinstance(stepper, _WhileStepper)
         return stepper
 
@@ -258,7 +265,9 @@ class _Return(_Instruction):
     def recreate_stepper(
         self, saved_state: SAVED_STATE_TYPE, workchain: WorkChain
     ) -> _ReturnStepper:
-        stepper = _ReturnStepper.recreate_from(saved_state, self._load_context(workchain))
+        stepper = _ReturnStepper.recreate_from(
+            saved_state, self._load_context(saved_state, workchain)
+        )
         assert isinstance(stepper, _ReturnStepper)
         return stepper
 

@@ -13,8 +13,10 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from .. import persistence
+from ..base.utils import direct
 from ..exceptions import PersistenceError
 from ..greenback_bridge import has_portal, sync_await
+from ..persistence._savable import load_own_members, save_own_members
 from ..utils import SAVED_STATE_TYPE
 
 if TYPE_CHECKING:
@@ -30,6 +32,21 @@ class _PropagateReturn(BaseException):
     def __init__(self, exit_code: Any) -> None:
         super().__init__()
         self.exit_code = exit_code
+
+
+def _load_with_rest(
+    stepper: Any, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
+) -> None:
+    load_own_members(stepper, saved_state, load_context)
+    stepper._workchain = load_context.workchain
+    stepper._load_rest(saved_state, load_context)
+
+
+def _save_with_rest(
+    stepper: Any, out_state: SAVED_STATE_TYPE, save_context: persistence.LoadSaveContext
+) -> None:
+    save_own_members(stepper, out_state, save_context)
+    stepper._save_rest(out_state)
 
 
 class Stepper(persistence.Savable, metaclass=abc.ABCMeta):
@@ -65,16 +82,26 @@ class _FunctionStepper(Stepper):
     def __str__(self) -> str:
         return self._fn.__name__
 
+    @direct(_save_with_rest)
     def save_instance_state(
         self, out_state: SAVED_STATE_TYPE, save_context: persistence.LoadSaveContext
     ) -> None:
         super().save_instance_state(out_state, save_context)
+        self._save_rest(out_state)
+
+    def _save_rest(self, out_state: SAVED_STATE_TYPE) -> None:
         out_state["_fn"] = self._fn.__name__
 
+    @direct(_load_with_rest)
     def load_instance_state(
         self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
     ) -> None:
         super().load_instance_state(saved_state, load_context)
+        self._load_rest(saved_state, load_context)
+
+    def _load_rest(
+        self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
+    ) -> None:
         name = saved_state["_fn"]
         expected = load_context.instruction.function
         if name == expected.__name__:
@@ -101,10 +128,14 @@ class _WithChild(Stepper):
     def _str(self, label: str) -> str:
         return f"{label}({self._child_stepper})" if self._child_stepper is not None else label
 
+    @direct(_save_with_rest)
     def save_instance_state(
         self, out_state: SAVED_STATE_TYPE, save_context: persistence.LoadSaveContext
     ) -> None:
         super().save_instance_state(out_state, save_context)
+        self._save_rest(out_state)
+
+    def _save_rest(self, out_state: SAVED_STATE_TYPE) -> None:
         if self._child_stepper is not None:
             out_state[STEPPER_STATE] = self._child_stepper.save()
 
@@ -157,10 +188,16 @@ class _BlockStepper(_WithChild):
         if self._pos < size:
             self._child_stepper = self._block[self._pos].create_stepper(self._workchain)
 
+    @direct(_load_with_rest)
     def load_instance_state(
         self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
     ) -> None:
         super().load_instance_state(saved_state, load_context)
+        self._load_rest(saved_state, load_context)
+
+    def _load_rest(
+        self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
+    ) -> None:
         self._block = load_context.instruction
         if self._pos > len(self._block):
             raise PersistenceError(
@@ -196,10 +233,16 @@ class _IfStepper(_WithChild):
             self._child_stepper = conditional.body.create_stepper(self._workchain)
         return self._step_child()
 
+    @direct(_load_with_rest)
     def load_instance_state(
         self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
     ) -> None:
         super().load_instance_state(saved_state, load_context)
+        self._load_rest(saved_state, load_context)
+
+    def _load_rest(
+        self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
+    ) -> None:
         self._if_instruction = load_context.instruction
         self._child_stepper = None
         if STEPPER_STATE in saved_state:
@@ -224,10 +267,16 @@ class _WhileStepper(_WithChild):
             self._child_stepper = self._while_instruction.body.create_stepper(self._workchain)
         return False, self._step_child()[1]
 
+    @direct(_load_with_rest)
     def load_instance_state(
         self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
     ) -> None:
         super().load_instance_state(saved_state, load_context)
+        self._load_rest(saved_state, load_context)
+
+    def _load_rest(
+        self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
+    ) -> None:
         self._while_instruction = load_context.instruction
         self._recreate_child(saved_state, self._while_instruction.body)
 
@@ -245,10 +294,16 @@ class _ReturnStepper(Stepper):
     def step(self) -> tuple[bool, Any]:
         raise _PropagateReturn(self._return_instruction.exit_code)
 
+    @direct(_load_with_rest)
     def load_instance_state(
         self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
     ) -> None:
         super().load_instance_state(saved_state, load_context)
+        self._load_rest(saved_state, load_context)
+
+    def _load_rest(
+        self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
+    ) -> None:
         self._return_instruction = load_context.instruction
 
 

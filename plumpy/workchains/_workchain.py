@@ -7,9 +7,11 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from .. import mixins, persistence, process_states, processes
+from ..base.utils import direct
 from ..events import get_or_create_event_loop
 from ..futures import CancelledError
 from ..process_spec import ProcessSpec
+from ..processes import _saving
 from ..utils import PID_TYPE, SAVED_STATE_TYPE
 from ._awaitables import Awaitables
 from ._instructions import WC_COMMAND_TYPE, _Block, _FunctionCall, _Instruction
@@ -52,6 +54,13 @@ class WorkChainSpec(ProcessSpec):
         return self._outline
 
 
+def _load_waiting(
+    state: Waiting, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
+) -> None:
+    process_states.load_with_rest(state, saved_state, load_context)
+    state._restore_awaiting()
+
+
 class Waiting(process_states.Waiting):
     """Waits for futures and processes, and puts their outcome into the context of the work chain.
 
@@ -79,10 +88,14 @@ class Waiting(process_states.Waiting):
         awaiting: Awaitables | None = self.data
         return awaiting
 
+    @direct(_load_waiting)
     def load_instance_state(
         self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
     ) -> None:
         super().load_instance_state(saved_state, load_context)
+        self._restore_awaiting()
+
+    def _restore_awaiting(self) -> None:
         self.data = _as_awaitables(self.data)
         self._failure = None
         self._watched = {}
@@ -151,6 +164,31 @@ def _as_awaitables(awaiting: Any) -> Awaitables | None:
     )
 
 
+def _with_loop(load_context: persistence.LoadSaveContext) -> persistence.LoadSaveContext:
+    if "loop" in load_context:
+        return load_context
+    return load_context.copyextend(loop=get_or_create_event_loop())
+
+
+def _save_chain(
+    chain: WorkChain,
+    out_state: SAVED_STATE_TYPE,
+    save_context: persistence.LoadSaveContext | None,
+) -> None:
+    _saving.save_all(chain, out_state, save_context)
+    chain._store_context(out_state)
+    chain._save_stepper(out_state)
+
+
+def _load_chain(
+    chain: WorkChain, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
+) -> None:
+    chain._load_context = load_context = _with_loop(load_context)
+    _saving.load_all(chain, saved_state, load_context)
+    chain._restore_context(saved_state)
+    chain._restore_stepper(saved_state)
+
+
 class WorkChain(mixins.ContextMixin, processes.Process):
     """A process whose steps are the methods named in the outline of its specification.
 
@@ -161,6 +199,8 @@ class WorkChain(mixins.ContextMixin, processes.Process):
     """
 
     _spec_class = WorkChainSpec
+    #: Of the load that is under way.
+    _load_context: persistence.LoadSaveContext | None = None
     _STEPPER_STATE = STEPPER_STATE
     _CONTEXT = "CONTEXT"
 
@@ -194,20 +234,26 @@ class WorkChain(mixins.ContextMixin, processes.Process):
         self._awaitables = Awaitables()
         self._stepper: Stepper | None = self.spec().get_outline().create_stepper(self)
 
+    @direct(_save_chain)
     def save_instance_state(
         self, out_state: SAVED_STATE_TYPE, save_context: persistence.LoadSaveContext | None
     ) -> None:
         super().save_instance_state(out_state, save_context)
+        self._save_stepper(out_state)
+
+    def _save_stepper(self, out_state: SAVED_STATE_TYPE) -> None:
         if self._stepper is not None:
             out_state[self._STEPPER_STATE] = self._stepper.save()
 
+    @direct(_load_chain)
     def load_instance_state(
         self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
     ) -> None:
-        if "loop" not in load_context:
-            load_context = load_context.copyextend(loop=get_or_create_event_loop())
-        self._load_context: persistence.LoadSaveContext | None = load_context
+        self._load_context = load_context = _with_loop(load_context)
         super().load_instance_state(saved_state, load_context)
+        self._restore_stepper(saved_state)
+
+    def _restore_stepper(self, saved_state: SAVED_STATE_TYPE) -> None:
         self._load_context = None
         self._awaitables = Awaitables()
         self._stepper = None
