@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import resource
 import select
@@ -38,6 +39,13 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def table() -> Callable[[str, str, str], None]:
     """Add a row to the table that is printed at the end."""
     return lambda fault, action, result: _rows.append((fault, action, result))
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Have what broken connections leave behind collected where its warnings are expected."""
+    yield
+    gc.collect()
 
 
 class Proxy:

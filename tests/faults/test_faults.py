@@ -369,7 +369,7 @@ async def test_a_storm_of_faults(fault_broker, vhost_url, proxy_url, crew, drive
 
     async def break_things() -> None:
         while True:
-            await asyncio.sleep(seed.uniform(1, 4))
+            await asyncio.sleep(seed.uniform(0.3, 2))
             fault = seed.choice(faults)
             await fault(stage)
             inflicted[fault.__name__] += 1
