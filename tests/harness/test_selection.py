@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,9 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write(found / "one", "test_a.py", "A1", "A2")
     write(found / "two", "test_a.py", "B1")
     monkeypatch.chdir(tmp_path)
+    # The project's own library may have been imported by another test of this process.
+    for name in [name for name in sys.modules if name.partition(".")[0] == "scenarios"]:
+        monkeypatch.delitem(sys.modules, name)
     return found
 
 
