@@ -33,6 +33,13 @@ class LoadSaveContext:
     def __contains__(self, item: Any) -> bool:
         return item in self._values
 
+    def _with_loader(self, loader: ObjectLoader) -> LoadSaveContext:
+        """Return a copy of this context with a loader."""
+        copy = LoadSaveContext.__new__(LoadSaveContext)
+        copy.__dict__.update(self.__dict__)
+        copy.loader = loader
+        return copy
+
     def copyextend(self, **kwargs: Any) -> LoadSaveContext:
         """Return a copy of this context with some values added or replaced."""
         extended = LoadSaveContext.__new__(LoadSaveContext)

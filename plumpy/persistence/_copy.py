@@ -54,7 +54,9 @@ def is_constant(value: Any) -> bool:
             return False
         values = value._dict.values()
         return all_immutable(map(type, values)) or all(map(is_constant, values))
-    return (kind is tuple or kind is frozenset) and all_immutable(map(type, value))
+    if kind is tuple or kind is frozenset:
+        return all_immutable(map(type, value))
+    return isinstance(value, _ATOMIC)
 
 
 #: How many attributes of its own a frozen dictionary has.

@@ -316,4 +316,4 @@ def _ensure_object_loader(
         if not (isinstance(loader_class, type) and issubclass(loader_class, ObjectLoader)):
             raise ValueError(f"`{name}`, named as the loader of a saved state, is no ObjectLoader")
         loader = loader_class()
-    return context.copyextend(loader=loader)
+    return context._with_loader(loader)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -112,9 +113,14 @@ _FUTURES = (asyncio.Future, concurrent.futures.Future)
 
 def is_awaitable(value: Any) -> bool:
     """Return whether a work chain can wait for something."""
+    return isinstance(value, (*_FUTURES, _process_class()))
+
+
+@functools.cache
+def _process_class() -> type[Process]:
     from ..processes import Process
 
-    return isinstance(value, (*_FUTURES, Process))
+    return Process
 
 
 def future_of(awaitable: Any, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:

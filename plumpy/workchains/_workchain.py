@@ -110,16 +110,20 @@ class Waiting(process_states.Waiting):
             future.remove_done_callback(self._awaitable_done)
         self._watched = {}
 
-    async def execute(self) -> process_states.State:
-        """Wait; the next state is RUNNING."""
-        self._watch()
-        if self.data is not None and not self.data:
-            self.resume()
+    # The same function, which a step need not call: it knows what it comes to.
+    execute = process_states.Waiting.execute
+
+    def must_wait(self) -> asyncio.Future[None] | None:
         if self._failure is None:
-            state = await super().execute()
-        if self._failure is not None:
+            self._watch()
+            if self.data is not None and not self.data:
+                self.resume()
+        return super().must_wait()
+
+    def end_wait(self) -> process_states.State:
+        if self._failure is not None and self._interruption is None:
             raise self._failure
-        return state
+        return super().end_wait()
 
     def _watch(self) -> None:
         """Have this state called back by what it waits for, also if it was loaded."""
