@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +30,8 @@ from harness.outcome import Observation, Outcome, Verdict, judge
 from harness.report.model import Report, Result, ScenarioInfo, describe_environment
 from harness.scenario import Scenario
 
-#: What a script reads that lies outside of it: its results are not kept.
+#: Variables that lead a script to something outside of it: where one is set, and the script reads
+#: it, its results are not kept.
 _OUTSIDE = ("AMQP_URL",)
 #: What tells a script its own release, so that equal bytes are not the same place.
 _TELLS_RELEASE = ("importlib.metadata", "importlib_metadata", "pkg_resources")
@@ -277,7 +279,7 @@ class Engine:
             key = owner[id(run)]
             self._seen[key].append(ran.observation)
             record = wanted[key][0].record
-            if self._keeps(record) and ran.observation.outcome is not Outcome.BROKEN:
+            if self._keeps(record) and ran.is_evidence:
                 self._cache.add(*key, ran.observation)
             longest[record.id] = max(longest.get(record.id, 0.0), ran.observation.seconds)
             left[key] -= 1
@@ -294,7 +296,8 @@ class Engine:
         return done
 
     def _keeps(self, record: Scenario) -> bool:
-        return not any(word in self._scripts[record.id] for word in _OUTSIDE)
+        script = self._scripts[record.id]
+        return not any(name in script and name in os.environ for name in _OUTSIDE)
 
     def _durations(self) -> dict[str, float]:
         try:

@@ -28,7 +28,7 @@ from harness.outcome import EXIT_BUG, EXIT_CANNOT_RUN, EXIT_HEALTHY, Observation
 
 #: How many runs may be under way at once, most of them waiting for a clock.
 MOST_AT_ONCE = 64
-#: Seconds beyond a run's limit after which its resident no longer seems to live.
+#: Seconds beyond ten times a run's limit after which its resident no longer seems to live.
 _RESIDENT_GRACE = 15.0
 _START_LIMIT = 30.0
 _STOP_LIMIT = 5.0
@@ -70,11 +70,13 @@ class Ran:
     :param observation: the evidence
     :param cpu: seconds of CPU that the child used
     :param lines: file below ``path`` -> lines that ran, if they were traced
+    :param is_evidence: whether the script ran, or this Python refused it
     """
 
     observation: Observation
     cpu: float = 0.0
     lines: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    is_evidence: bool = True
 
 
 Done = Callable[[Run, Ran], None]
@@ -137,7 +139,7 @@ class Runner:
             try:
                 resident = self._resident(run.interpreter)
             except _Dead as error:
-                done(run, Ran(Observation(Outcome.BROKEN, str(error))))
+                done(run, Ran(Observation(Outcome.BROKEN, str(error)), is_evidence=False))
                 continue
             alone = id(run) in self._suspects
             if resident.active and (alone or resident.exclusive):
@@ -281,7 +283,7 @@ class _Resident:
     def is_overdue(self) -> bool:
         now = time.monotonic()
         return any(
-            now > one.started + one.run.limit + _RESIDENT_GRACE for one in self.active.values()
+            now > one.started + 10 * one.run.limit + _RESIDENT_GRACE for one in self.active.values()
         )
 
     def stop(self) -> None:
@@ -350,7 +352,8 @@ def _ran(event: Mapping[str, Any], run: Run, directory: Path) -> Ran:
         for root in run.path
         if name.startswith(root)
     }
-    return Ran(observe(event, clean), float(event.get("cpu", 0.0)), lines)
+    cpu = float(event.get("cpu", 0.0))
+    return Ran(observe(event, clean), cpu, lines, is_evidence="failed" not in event)
 
 
 def _without_resident(text: str) -> str:

@@ -47,6 +47,15 @@ def cpu_seconds(pid: int) -> float:
         return 0.0
 
 
+def starved_seconds(pid: int) -> float:
+    """Return for how long the main thread was ready to run and had no processor, in seconds."""
+    try:
+        with open(f"/proc/{pid}/schedstat") as file:
+            return int(file.read().split()[1]) * 1e-9
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
 def stand_still(
     pid: int, until: float, alone: int, wakes: float, spinning: bool = False
 ) -> Optional[Tuple[int, int]]:

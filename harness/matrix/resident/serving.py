@@ -37,7 +37,7 @@ from .child import (
     run_as_main,
     trace_lines,
 )
-from .procfs import TICK, children, cpu_seconds, is_zombie, stand_still
+from .procfs import TICK, children, cpu_seconds, is_zombie, stand_still, starved_seconds
 from .waits import SHARED, tell_of_waits
 
 with contextlib.suppress(ImportError):  # Python 3.6 has none
@@ -283,7 +283,8 @@ class Resident:
             self._end(run, {"hang": reason})
 
     def _why_hung(self, run: Run, now: float) -> Optional[str]:
-        if now > run.deadline + GRACE:
+        # Time for which it was ready to run and had no processor is not its own.
+        if now > run.deadline + GRACE and now > run.deadline + GRACE + starved_seconds(run.pid):
             return "no end within {:g} s".format(run.order["limit"])
         polls, alone, wakes, closed = SHARED.unpack_from(run.shared, 0)
         if polls != run.polls:
