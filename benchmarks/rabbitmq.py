@@ -244,7 +244,7 @@ def measure_broadcasts(url: str) -> dict:
             heard.set()
 
     async def run(count: int) -> None:
-        communicator = connect(url)
+        communicator = plumpy.wrap_communicator(connect(url))
         try:
             processes = [Hears(communicator=communicator)]
             processes += [waits(communicator=communicator) for _ in range(count - 1)]
