@@ -20,7 +20,8 @@ class LoadSaveContext:
     loader: ObjectLoader | None = None
 
     def __init__(self, loader: ObjectLoader | None = None, **kwargs: Any) -> None:
-        self.__dict__.update(kwargs)
+        if kwargs:
+            self.__dict__.update(kwargs)
         self._values = kwargs
         self.loader = loader
 

@@ -105,6 +105,8 @@ def _planned(values: Any, seen: set[int]) -> tuple[dict[Any, Any], _Plan] | None
     seen.add(id(values))
     made = values.copy()
     plan: _Plan = []
+    if all_immutable(map(type, made.values())):
+        return made, plan
     for key, value in values.items():
         kind = type(value)
         if kind in IMMUTABLE:

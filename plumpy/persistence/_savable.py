@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from ..base.utils import run_hook, super_check
@@ -61,6 +61,8 @@ class Savable:
 
     _auto_persist: set[str] | None = None
     _persist_configured = False
+    #: Members that come into being when they are asked for, by name.
+    _lazy_members: Mapping[str, Lazy] = types.MappingProxyType({})
 
     @classmethod
     def auto_persist(cls, *members: str) -> None:
@@ -175,8 +177,8 @@ class Savable:
         for member in members:
             value = saved_state[member]
             if member in member_types:
-                lazy = getattr(type(self), member, None)
-                if type(lazy) is Lazy and lazy.is_default(value, load_context):
+                lazy = self._lazy_members.get(member)
+                if lazy is not None and lazy.is_default(value, load_context):
                     continue
                 value = self._get_value(saved_state, member, load_context)
             setattr(self, member, value)
@@ -203,14 +205,14 @@ class Savable:
         out_state: SAVED_STATE_TYPE,
         save_context: LoadSaveContext | None,
     ) -> None:
-        cls = type(self)
+        lazy_members = self._lazy_members
         for member in members:
-            lazy = getattr(cls, member, None)
-            default = lazy.saved_default(self, save_context) if type(lazy) is Lazy else None
-            if default is not None:
-                self._set_meta_type(out_state, member, META__TYPE__SAVABLE)
-                out_state[member] = default
-                continue
+            if member in lazy_members:
+                default = lazy_members[member].saved_default(self, save_context)
+                if default is not None:
+                    self._set_meta_type(out_state, member, META__TYPE__SAVABLE)
+                    out_state[member] = default
+                    continue
             value = getattr(self, member)
             if type(value) in IMMUTABLE:
                 out_state[member] = value

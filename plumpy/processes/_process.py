@@ -149,6 +149,10 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
     _outputs = _members.outputs
     _event_helper = _members.event_helper
     _future = _members.future
+    _lazy_members = {  # noqa: RUF012
+        "_event_helper": _members.event_helper,
+        "_future": _members.future,
+    }
 
     @classmethod
     def current(cls) -> Process | None:

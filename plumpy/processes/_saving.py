@@ -30,12 +30,15 @@ _UUID = "_uuid"
 def save(process: Process, out_state: SAVED_STATE_TYPE) -> None:
     """Add what is not a plain member."""
     out_state[_STATE] = cast("process_states.State", process._state).save()
-    if process.uuid is not None:
-        out_state[_UUID] = process.uuid
-    if process.raw_inputs is not None:
-        out_state[BundleKeys.INPUTS_RAW] = process.encode_input_args(process.raw_inputs)
-    if process.inputs is not None:
-        out_state[BundleKeys.INPUTS_PARSED] = process.encode_input_args(process.inputs)
+    uuid_ = process.uuid
+    if uuid_ is not None:
+        out_state[_UUID] = uuid_
+    raw = process.raw_inputs
+    if raw is not None:
+        out_state[BundleKeys.INPUTS_RAW] = process.encode_input_args(raw)
+    parsed = process.inputs
+    if parsed is not None:
+        out_state[BundleKeys.INPUTS_PARSED] = process.encode_input_args(parsed)
     if process._lazy_outputs:
         out_state[BundleKeys.OUTPUTS] = process.encode_input_args(process._lazy_outputs)
 
