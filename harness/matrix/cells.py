@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class Cell:
     @property
     def is_claimed(self) -> bool:
         """Whether the record says that this interpreter can run it."""
-        return self.record.python.contains(Version(self.interpreter.version), prereleases=True)
+        return _claims(str(self.record.python), self.interpreter.version)
 
     @property
     def is_present(self) -> bool:
@@ -55,6 +56,11 @@ class Cell:
             release = " --release none" if self.record.library else ""
         name = shlex.quote(self.record.id)
         return f"harness matrix {name} --python {self.interpreter.version}{release}"
+
+
+@functools.lru_cache(maxsize=1024)
+def _claims(pythons: str, version: str) -> bool:
+    return SpecifierSet(pythons).contains(Version(version), prereleases=True)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections import Counter
@@ -41,6 +42,10 @@ _INSTALLERS = 4
 T = TypeVar("T")
 #: Called as work gets done: cells done, cells in all.
 Progress = Callable[[int, int], None]
+
+
+# The same few texts are hashed for every cell of a grid.
+_digest = functools.lru_cache(maxsize=65536)(digest)
 
 
 def no_progress(done: int, total: int) -> None:
@@ -224,12 +229,14 @@ class Engine:
         if not cell.is_claimed or isinstance(release, HarnessError):
             return None
         script = self._scripts[cell.record.id]
-        place = [str(FORMAT), cell.interpreter.identity]
+        bytes_of_release = version = ""
         if release is not None:
-            place.append(release.digest)
+            bytes_of_release = release.digest
             if any(word in script for word in _TELLS_RELEASE):
-                place.append(release.version)
-        return digest(script), digest(*place)
+                version = release.version
+        return _digest(script), _digest(
+            str(FORMAT), cell.interpreter.identity, bytes_of_release, version
+        )
 
     def _why_not(self, cell: Cell) -> Observation:
         release = self._release(cell)
