@@ -8,6 +8,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,7 +57,9 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         except KeyError:
             pytest.skip("root needs a user `postgres` to run the server as")
         os.chown(place, owner.pw_uid, owner.pw_gid)
-        for parent in (place, *place.parents[:2]):
+        for parent in (place, *place.parents):
+            if parent == Path(tempfile.gettempdir()):
+                break
             os.chmod(parent, os.stat(parent).st_mode | 0o711)
         run = ["setpriv", f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups"]
     data = place / "data"
