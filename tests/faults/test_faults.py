@@ -139,9 +139,9 @@ SHORT: list[Callable[[Stage], Awaitable[None]]] = [
     connections_closed,
     worker_killed,
     worker_paused,
-    persister_full,
 ]
 LONG = [
+    persister_full,
     broker_killed,
     broker_stopped,
     broker_paused,
@@ -337,9 +337,10 @@ async def test_nothing_is_lost(fault, fault_broker, vhost_url, proxy_url, crew, 
         table(fault.__name__, name, result)
         if result != "ok":
             failures.append(f"{name}: {result}")
-    duplicates = [run.pid for run in driver.ledger.all() if run.active]
     assert not failures, f"seed {SEED}: {failures}\n{crew.logs()[-6000:]}"
-    assert not duplicates, f"seed {SEED}: {duplicates} were never ended"
+    # A launch that was answered with an error may have been taken all the same: it ends too.
+    for run in await asyncio.to_thread(driver.ledger.all):
+        await driver.until(json.loads(run.pid), lambda run: not run.active)
 
 
 async def test_a_storm_of_faults(fault_broker, vhost_url, proxy_url, crew, driver, table):
