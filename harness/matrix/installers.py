@@ -96,7 +96,9 @@ def _attempts(requirement: str, site: Path, python: Interpreter) -> Iterator[_At
     """Yield what to try, in order; the next only if the one before lacked something."""
     uv = find_uv()
     name = requirement.partition("==")[0]
-    choices = (["--only-binary", ":all:"], ["--only-binary", ":all:", "--no-binary", name])
+    # Wheels first: they take no build, and what builds on one machine may not on the next.
+    all_wheels = ["--only-binary", ":all:"]
+    choices: tuple[list[str], ...] = (all_wheels, [*all_wheels, "--no-binary", name], [])
     for wheels in choices:
         if uv:
             config = configuration()
