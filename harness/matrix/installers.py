@@ -151,10 +151,8 @@ def _refuses_interpreter(reason: str) -> bool:
 
 
 def _lacks_wheels(reason: str) -> bool:
-    return any(
-        word in reason.lower()
-        for word in ("wheel", "building from source", "no matching distribution")
-    )
+    lacks = ("wheel", "building from source", "no source distribution", "no matching distribution")
+    return any(word in reason.lower() for word in lacks)
 
 
 def _is_network(reason: str) -> bool:
