@@ -12,17 +12,11 @@ def protected(check: bool = False) -> Callable[[Callable[..., Any]], Callable[..
     """Declare that a method is called from inside its class hierarchy only.
 
     :param check: whether calls are checked; a call from outside raises :class:`RuntimeError`
+    :raises RuntimeError: for a property, which has to be decorated inside, or a free function
     """
 
     def wrap(func: Callable[..., Any]) -> Callable[..., Any]:
-        if isinstance(func, property):
-            return property(
-                wrap(func.fget) if func.fget else None,
-                wrap(func.fset) if func.fset else None,
-                wrap(func.fdel) if func.fdel else None,
-            )
-        if not inspect.isfunction(func):
-            raise TypeError("unsupported callable")
+        _demand_member_function(func, "protected")
         if not check:
             return func
 
@@ -46,6 +40,18 @@ def protected(check: bool = False) -> Callable[[Callable[..., Any]], Callable[..
     return wrap
 
 
+def _demand_member_function(func: Any, decorator: str) -> None:
+    """Raise an error for what cannot be a method, whether calls are checked or not.
+
+    :raises RuntimeError: for a property, and for a function that has no place for ``self``
+    :raises TypeError: for what has no signature
+    """
+    if isinstance(func, property):
+        raise RuntimeError(f"{decorator.capitalize()} must go after @property decorator")
+    if not inspect.getfullargspec(func).args:
+        raise RuntimeError(f"Can only use the {decorator} decorator on member functions")
+
+
 def _definer(cls: type, function: Callable[..., Any]) -> type:
     """Return the class in the hierarchy of ``cls`` whose body holds ``function``."""
     for base in cls.__mro__:
@@ -58,30 +64,22 @@ def override(check: bool = False) -> Callable[[Callable[..., Any]], Callable[...
     """Declare that a method overrides one of a base class.
 
     :param check: whether that is checked when the method is called; :class:`RuntimeError` if not so
+    :raises RuntimeError: for a property, which has to be decorated inside, or a free function
     """
 
     def wrap(func: Callable[..., Any]) -> Callable[..., Any]:
-        if isinstance(func, property):
-            return property(
-                wrap(func.fget) if func.fget else None,
-                wrap(func.fset) if func.fset else None,
-                wrap(func.fdel) if func.fdel else None,
-            )
-        if not inspect.isfunction(func):
-            raise TypeError("unsupported callable")
+        _demand_member_function(func, "override")
         if not check:
             return func
 
         @functools.wraps(func)
-        def checked(*args: Any, **kwargs: Any) -> Any:
-            if not args:
-                raise RuntimeError("Can only use the override decorator on member functions")
-            cls = type(args[0])
+        def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
+            cls = type(self)
             definer = _definer(cls, checked)
             above = cls.__mro__[cls.__mro__.index(definer) + 1 :]
             if not any(func.__name__ in vars(base) for base in above):
                 raise RuntimeError(f"Function {func} does not override a superclass method")
-            return func(*args, **kwargs)
+            return func(self, *args, **kwargs)
 
         return checked
 

@@ -38,30 +38,39 @@ def test_protected_methods_are_for_the_class_and_its_children() -> None:
 def test_override_has_to_override() -> None:
     with pytest.raises(RuntimeError, match="does not override a superclass method"):
         Child().nothing()
-    with pytest.raises(RuntimeError, match="only use the override decorator on member functions"):
-        lang.override(check=True)(lambda: 1)()
 
 
-def function() -> None: ...
+@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize("decorator", [lang.protected, lang.override])
+def test_decorators_are_for_member_functions(decorator: Any, check: bool) -> None:
+    """As in 0.26.1 they look at what they decorate, also where calls are not checked."""
+    name = decorator.__name__
+    with pytest.raises(RuntimeError, match=f"only use the {name} decorator on member functions"):
+
+        @decorator(check=check)
+        def function() -> None: ...
+
+    with pytest.raises(RuntimeError, match=f"{name.capitalize()} must go after @property"):
+        decorator(check=check)(property(lambda self: 1))
+    with pytest.raises(TypeError, match="unsupported callable"):
+        decorator(check=check)(1)
 
 
 @pytest.mark.parametrize("decorator", [lang.protected, lang.override])
 def test_decorators_do_nothing_unless_asked_to(decorator: Any) -> None:
-    assert decorator()(function) is function
-    assert decorator(check=False)(function) is function
-    with pytest.raises(TypeError, match="unsupported callable"):
-        decorator()(1)
+    assert decorator()(Base.outer) is Base.outer
+    assert decorator(check=False)(Base.outer) is Base.outer
 
 
-def test_properties_may_be_decorated() -> None:
+def test_the_function_of_a_property_may_be_decorated() -> None:
     class Has:
-        @lang.protected(check=True)
         @property
+        @lang.protected(check=True)
         def value(self) -> int:
             return 1
 
         def get(self) -> int:
-            return self.value  # type: ignore[return-value]
+            return self.value
 
     assert Has().get() == 1
     with pytest.raises(RuntimeError, match="protected"):
