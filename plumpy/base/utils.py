@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import types
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 __all__ = ["call_with_super_check", "super_check"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def super_check(wrapped: Callable[..., Any]) -> Callable[..., Any]:
@@ -48,11 +51,35 @@ def direct(function: Callable[..., Any]) -> Callable[[Callable[..., Any]], Calla
     return wrap
 
 
-def run_hook(obj: Any, name: str, *args: Any) -> None:
-    """Call a checked method, the cheap way where nothing overrides it.
+def extends(own: _F) -> _F:
+    """Decorator for what a class adds to a checked method: the method first does what the one that
+    it overrides does, with the same arguments, and then this."""
+    return cast(_F, _Extension(own))
 
-    A function with the attribute ``unchecked`` is the base itself: there is nothing to check, and
-    the attribute is what it comes to. See :func:`direct` for one with that attribute.
+
+class _Extension:
+    """Makes the method as soon as its class, from which to look for the next one, is there."""
+
+    def __init__(self, own: Callable[..., Any]) -> None:
+        self._own = own
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        own = self._own
+
+        @functools.wraps(own)
+        def method(self: Any, *args: Any) -> None:
+            getattr(super(owner, self), name)(*args)
+            own(self, *args)
+
+        method.own = own  # type: ignore[attr-defined]
+        setattr(owner, name, method)
+
+
+def run_hook(obj: Any, name: str, *args: Any) -> None:
+    """Call a checked method, the cheap way where it is known what the call comes to.
+
+    It is where every override is made by :func:`extends` or :func:`direct`, and the base has the
+    attribute ``unchecked``, as those made by :func:`super_check` do.
     """
     cls = type(obj)
     method = getattr(cls, name)
@@ -61,25 +88,49 @@ def run_hook(obj: Any, name: str, *args: Any) -> None:
     except KeyError:
         known = None
     if known is not method:
-        function = _without_check(cls, name, method)
+        function = _without_check(cls, name)
+        if "_plumpy_hooks" not in cls.__dict__:
+            cls._plumpy_hooks = {}
+        cls._plumpy_hooks[name] = (method, function)
     if function is not None:
         function(obj, *args)
     else:
         call_with_super_check(getattr(obj, name), *args)
 
 
-def _without_check(cls: Any, name: str, method: Any) -> Callable[..., Any] | None:
-    """Return what may be called in place of a checked method, if anything; remember it."""
-    attributes = method.__dict__ if type(method) is types.FunctionType else {}
-    function: Callable[..., Any] | None = attributes.get("unchecked")
-    if function is None and "direct" in attributes:
-        here = [base for base in cls.__mro__ if name in base.__dict__]
-        if here == [base for base in here[0].__mro__ if name in base.__dict__]:
+def _without_check(cls: Any, name: str) -> Callable[..., Any] | None:
+    """Return what may be called in place of a checked method, if anything."""
+    chain = [base for base in cls.__mro__ if name in base.__dict__]
+    extensions: list[Callable[..., Any]] = []
+    for index, base in enumerate(chain):
+        method = base.__dict__[name]
+        attributes = method.__dict__ if type(method) is types.FunctionType else {}
+        if "own" in attributes:
+            extensions.append(attributes["own"])
+            continue
+        function: Callable[..., Any] | None = attributes.get("unchecked")
+        if "direct" in attributes and chain[index:] == [
+            above for above in base.__mro__ if name in above.__dict__
+        ]:
             function = attributes["direct"]
-    if "_plumpy_hooks" not in cls.__dict__:
-        cls._plumpy_hooks = {}
-    cls._plumpy_hooks[name] = (method, function)
+        return function and _extended(function, extensions)
+    return None
+
+
+def _extended(
+    function: Callable[..., Any], extensions: Sequence[Callable[..., Any]]
+) -> Callable[..., Any]:
+    for own in reversed(extensions):
+        function = _one_after_the_other(function, own)
     return function
+
+
+def _one_after_the_other(first: Callable[..., Any], then: Callable[..., Any]) -> Callable[..., Any]:
+    def both(obj: Any, *args: Any) -> None:
+        first(obj, *args)
+        then(obj, *args)
+
+    return both
 
 
 def call_with_super_check(wrapped: Callable[..., Any], *args: Any, **kwargs: Any) -> None:

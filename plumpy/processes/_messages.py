@@ -1,4 +1,4 @@
-"""What a process does about the messages that reach it."""
+"""What a process does about the messages that reach it: methods of :class:`plumpy.Process`."""
 
 from __future__ import annotations
 
@@ -19,42 +19,53 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger("plumpy.processes")
 
 
-def receive(process: Process, msg: MessageType) -> Any:
-    """Answer a message: at once, or by a future."""
+def receive(self: Process, _comm: kiwipy.Communicator, msg: MessageType) -> Any:
+    """Answer a message to this process: at once, or by a future.
+
+    :raises RuntimeError: if the message is not understood
+    """
     intent = msg.get(INTENT_KEY) if isinstance(msg, dict) else None
     if intent == Intent.PLAY:
-        return process._schedule_rpc(process.play)
+        return self._schedule_rpc(self.play)
     if intent == Intent.PAUSE:
-        return process._schedule_rpc(process.pause, msg_text=msg.get(MESSAGE_TEXT_KEY))
+        return self._schedule_rpc(self.pause, msg_text=msg.get(MESSAGE_TEXT_KEY))
     if intent == Intent.KILL:
-        return process._schedule_rpc(
-            process.kill,
+        return self._schedule_rpc(
+            self.kill,
             msg_text=msg.get(MESSAGE_TEXT_KEY),
             force_kill=msg.get(FORCE_KILL_KEY, False),
         )
     if intent == Intent.STATUS:
         status: dict[str, Any] = {}
-        process.get_status_info(status)
+        self.get_status_info(status)
         return status
     raise RuntimeError("Unknown intent")
 
 
-def receive_broadcast(process: Process, msg: MessageType | None, subject: Any) -> Any:
-    """Do what a broadcast asks for."""
+def receive_broadcast(
+    self: Process,
+    _comm: kiwipy.Communicator,
+    msg: MessageType,
+    sender: Any,
+    subject: Any,
+    correlation_id: Any,
+) -> kiwipy.Future | None:
+    """Do what a broadcast asks for, if it means this process."""
     text = msg.get(MESSAGE_TEXT_KEY) if isinstance(msg, dict) else None
     if subject == Intent.PLAY:
-        return process._schedule_rpc(process.play)
+        return self._schedule_rpc(self.play)
     if subject == Intent.PAUSE:
-        return process._schedule_rpc(process.pause, msg_text=text)
+        return self._schedule_rpc(self.pause, msg_text=text)
     if subject == Intent.KILL:
-        return process._schedule_rpc(process.kill, msg_text=text)
+        return self._schedule_rpc(self.kill, msg_text=text)
     return None
 
 
 def schedule(
-    process: Process, callback: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    self: Process, callback: Callable[..., Any], *args: Any, **kwargs: Any
 ) -> kiwipy.Future:
-    """Call something on the loop of the process; the answer is what it finally comes to.
+    """Call something on the loop of the process; the answer is what it finally comes to, not a
+    future.
 
     An exception is answered by its text. The traceback, with the paths of this machine, goes to the
     log and not to whoever sent the message.
@@ -74,9 +85,9 @@ def schedule(
                     return result
         except Exception as exc:
             name = getattr(callback, "__name__", repr(callback))
-            process.logger.exception("Process<%s>: error invoking '%s'", process.pid, name)
+            self.logger.exception("Process<%s>: error invoking '%s'", self.pid, name)
             raise RuntimeError(
                 f"Error invoking callback '{name}'.\nException: {type(exc).__name__}: {exc}"
             ) from None
 
-    return _crossing.hop(process.loop, answer)
+    return _crossing.hop(self.loop, answer)

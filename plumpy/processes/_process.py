@@ -7,8 +7,7 @@ import asyncio
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Generator, Hashable, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar, cast
 from uuid import UUID
@@ -17,7 +16,6 @@ import kiwipy
 
 from .. import (
     _crossing,
-    _nesting,
     events,
     exceptions,
     persistence,
@@ -35,7 +33,7 @@ from ..process_listener import ProcessListener
 from ..process_spec import ProcessSpec
 from ..process_states import ProcessState
 from ..utils import PID_TYPE, SAVED_STATE_TYPE, protected
-from . import _control, _hooks, _members, _messages, _outcome, _requests, _saving
+from . import _control, _execution, _hooks, _members, _messages, _outcome, _requests, _saving
 from . import _stepping as stepping
 from ._outputs import emit
 from ._scope import PROCESS_STACK
@@ -561,78 +559,15 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
     async def run(self) -> Any:
         """The first step of the process; override it, with ``async def`` or ``def``."""
 
-    @ensure_not_closed
-    def launch(
-        self,
-        process_class: type[Process],
-        inputs: dict | None = None,  # type: ignore[type-arg]
-        pid: PID_TYPE | None = None,
-        logger: logging.Logger | None = None,
-    ) -> Process:
-        """Start another process on the same loop, with the same communicator.
-
-        :return: the process; it is kept alive until it ends
-        """
-        process = process_class(
-            inputs=inputs,
-            pid=pid,
-            logger=logger,
-            loop=self._loop,
-            communicator=self._communicator,
-        )
-        _control.start(self._loop, process.step_until_terminated)
-        return process
-
-    def execute(self) -> dict[str, Any] | None:
-        """Run the process to its end and return the outputs; see
-        :func:`plumpy.run_until_complete` for where that can be called.
-
-        :raises KilledError: if it was killed; if it excepted, its exception
-        """
-        if not self.has_terminated():
-            _nesting.run_until_complete(self._loop, self.step_until_terminated())
-        if self._lazy_future is None and type(self._state) is process_states.Finished:
-            return self.outputs
-        return cast("dict[str, Any] | None", self.future().result())
-
+    launch = ensure_not_closed(_execution.launch)
+    execute = _execution.execute
     step = stepping.step
-
     step_until_terminated = stepping.step_until_terminated
-
-    async def _run_task(self, callback: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Call something in the scope of this process, and await it if need be."""
-        return cast(T, await stepping.run_in_scope(self, callback, args, kwargs))
-
-    @contextmanager
-    def _process_scope(self) -> Generator[None, None, None]:
-        token = PROCESS_STACK.set(PROCESS_STACK.get().pushed(self))
-        try:
-            yield
-        finally:
-            PROCESS_STACK.reset(token)
+    _run_task = _execution.run_task
+    _process_scope = _execution.process_scope
 
     # --- messages
 
-    def message_receive(self, _comm: kiwipy.Communicator, msg: MessageType) -> Any:
-        """Answer a message to this process.
-
-        :raises RuntimeError: if the message is not understood
-        """
-        return _messages.receive(self, msg)
-
-    def broadcast_receive(
-        self,
-        _comm: kiwipy.Communicator,
-        msg: MessageType,
-        sender: Any,
-        subject: Any,
-        correlation_id: Any,
-    ) -> kiwipy.Future | None:
-        """Do what a broadcast asks for, if it means this process."""
-        return cast(kiwipy.Future | None, _messages.receive_broadcast(self, msg, subject))
-
-    def _schedule_rpc(
-        self, callback: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> kiwipy.Future:
-        """Call something on the loop and return a future for its result, which may be a future."""
-        return _messages.schedule(self, callback, args, kwargs)
+    message_receive = _messages.receive
+    broadcast_receive = _messages.receive_broadcast
+    _schedule_rpc = _messages.schedule

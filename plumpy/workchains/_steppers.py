@@ -13,10 +13,9 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from .. import persistence
-from ..base.utils import direct
+from ..base.utils import extends
 from ..exceptions import PersistenceError
 from ..greenback_bridge import has_portal, sync_await
-from ..persistence._savable import load_own_members, save_own_members
 from ..utils import SAVED_STATE_TYPE
 
 if TYPE_CHECKING:
@@ -32,21 +31,6 @@ class _PropagateReturn(BaseException):
     def __init__(self, exit_code: Any) -> None:
         super().__init__()
         self.exit_code = exit_code
-
-
-def _load_with_rest(
-    stepper: Any, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
-) -> None:
-    load_own_members(stepper, saved_state, load_context)
-    stepper._workchain = load_context.workchain
-    stepper._load_rest(saved_state, load_context)
-
-
-def _save_with_rest(
-    stepper: Any, out_state: SAVED_STATE_TYPE, save_context: persistence.LoadSaveContext
-) -> None:
-    save_own_members(stepper, out_state, save_context)
-    stepper._save_rest(out_state)
 
 
 class Stepper(persistence.Savable, metaclass=abc.ABCMeta):
@@ -65,10 +49,10 @@ class Stepper(persistence.Savable, metaclass=abc.ABCMeta):
         :return: whether that was the last one, and what the function that was called returned
         """
 
+    @extends
     def load_instance_state(
         self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
     ) -> None:
-        super().load_instance_state(saved_state, load_context)
         self._workchain = load_context.workchain
 
 
@@ -82,24 +66,14 @@ class _FunctionStepper(Stepper):
     def __str__(self) -> str:
         return self._fn.__name__
 
-    @direct(_save_with_rest)
+    @extends
     def save_instance_state(
         self, out_state: SAVED_STATE_TYPE, save_context: persistence.LoadSaveContext
     ) -> None:
-        super().save_instance_state(out_state, save_context)
-        self._save_rest(out_state)
-
-    def _save_rest(self, out_state: SAVED_STATE_TYPE) -> None:
         out_state["_fn"] = self._fn.__name__
 
-    @direct(_load_with_rest)
+    @extends
     def load_instance_state(
-        self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
-    ) -> None:
-        super().load_instance_state(saved_state, load_context)
-        self._load_rest(saved_state, load_context)
-
-    def _load_rest(
         self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
     ) -> None:
         name = saved_state["_fn"]
@@ -128,14 +102,10 @@ class _WithChild(Stepper):
     def _str(self, label: str) -> str:
         return f"{label}({self._child_stepper})" if self._child_stepper is not None else label
 
-    @direct(_save_with_rest)
+    @extends
     def save_instance_state(
         self, out_state: SAVED_STATE_TYPE, save_context: persistence.LoadSaveContext
     ) -> None:
-        super().save_instance_state(out_state, save_context)
-        self._save_rest(out_state)
-
-    def _save_rest(self, out_state: SAVED_STATE_TYPE) -> None:
         if self._child_stepper is not None:
             out_state[STEPPER_STATE] = self._child_stepper.save()
 
@@ -188,14 +158,8 @@ class _BlockStepper(_WithChild):
         if self._pos < size:
             self._child_stepper = self._block[self._pos].create_stepper(self._workchain)
 
-    @direct(_load_with_rest)
+    @extends
     def load_instance_state(
-        self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
-    ) -> None:
-        super().load_instance_state(saved_state, load_context)
-        self._load_rest(saved_state, load_context)
-
-    def _load_rest(
         self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
     ) -> None:
         self._block = load_context.instruction
@@ -233,14 +197,8 @@ class _IfStepper(_WithChild):
             self._child_stepper = conditional.body.create_stepper(self._workchain)
         return self._step_child()
 
-    @direct(_load_with_rest)
+    @extends
     def load_instance_state(
-        self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
-    ) -> None:
-        super().load_instance_state(saved_state, load_context)
-        self._load_rest(saved_state, load_context)
-
-    def _load_rest(
         self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
     ) -> None:
         self._if_instruction = load_context.instruction
@@ -267,14 +225,8 @@ class _WhileStepper(_WithChild):
             self._child_stepper = self._while_instruction.body.create_stepper(self._workchain)
         return False, self._step_child()[1]
 
-    @direct(_load_with_rest)
+    @extends
     def load_instance_state(
-        self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
-    ) -> None:
-        super().load_instance_state(saved_state, load_context)
-        self._load_rest(saved_state, load_context)
-
-    def _load_rest(
         self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
     ) -> None:
         self._while_instruction = load_context.instruction
@@ -294,14 +246,8 @@ class _ReturnStepper(Stepper):
     def step(self) -> tuple[bool, Any]:
         raise _PropagateReturn(self._return_instruction.exit_code)
 
-    @direct(_load_with_rest)
+    @extends
     def load_instance_state(
-        self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
-    ) -> None:
-        super().load_instance_state(saved_state, load_context)
-        self._load_rest(saved_state, load_context)
-
-    def _load_rest(
         self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
     ) -> None:
         self._return_instruction = load_context.instruction

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from .. import mixins, persistence, process_states, processes
-from ..base.utils import direct
+from ..base.utils import direct, extends
 from ..events import get_or_create_event_loop
 from ..futures import CancelledError
 from ..process_spec import ProcessSpec
@@ -54,13 +54,6 @@ class WorkChainSpec(ProcessSpec):
         return self._outline
 
 
-def _load_waiting(
-    state: Waiting, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
-) -> None:
-    process_states.load_with_rest(state, saved_state, load_context)
-    state._restore_awaiting()
-
-
 class Waiting(process_states.Waiting):
     """Waits for futures and processes, and puts their outcome into the context of the work chain.
 
@@ -88,14 +81,10 @@ class Waiting(process_states.Waiting):
         awaiting: Awaitables | None = self.data
         return awaiting
 
-    @direct(_load_waiting)
+    @extends
     def load_instance_state(
         self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
     ) -> None:
-        super().load_instance_state(saved_state, load_context)
-        self._restore_awaiting()
-
-    def _restore_awaiting(self) -> None:
         self.data = _as_awaitables(self.data)
         self._failure = None
         self._watched = {}

@@ -64,7 +64,7 @@ async def test_pending_command_survives_saving(command: Any, expected: ProcessSt
     loaded = saved_and_loaded(process, state)
     following = await loaded.execute()
     assert following.LABEL is expected
-    again = state._action_command(state._command)
+    again = state._command._next_state(state)
     for name in ("run_fn", "args", "kwargs", "done_callback", "msg", "data", "result"):
         assert getattr(following, name, None) == getattr(again, name, None)
     assert getattr(following, "successful", None) == getattr(again, "successful", None)

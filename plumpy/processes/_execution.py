@@ -1,0 +1,63 @@
+"""Running processes: methods of :class:`plumpy.Process`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from .. import _nesting, process_states
+from ..utils import PID_TYPE
+from . import _control, _stepping
+from ._scope import PROCESS_STACK
+
+if TYPE_CHECKING:
+    from ._process import Process
+
+T = TypeVar("T")
+
+
+def launch(
+    self: Process,
+    process_class: type[Process],
+    inputs: dict | None = None,  # type: ignore[type-arg]
+    pid: PID_TYPE | None = None,
+    logger: logging.Logger | None = None,
+) -> Process:
+    """Start another process on the same loop, with the same communicator.
+
+    :return: the process; it is kept alive until it ends
+    """
+    process = process_class(
+        inputs=inputs, pid=pid, logger=logger, loop=self._loop, communicator=self._communicator
+    )
+    _control.start(self._loop, process.step_until_terminated)
+    return process
+
+
+def execute(self: Process) -> dict[str, Any] | None:
+    """Run the process to its end and return the outputs; see
+    :func:`plumpy.run_until_complete` for where that can be called.
+
+    :raises KilledError: if it was killed; if it excepted, its exception
+    """
+    if not self.has_terminated():
+        _nesting.run_until_complete(self._loop, self.step_until_terminated())
+    if self._lazy_future is None and type(self._state) is process_states.Finished:
+        return cast("dict[str, Any]", self._outputs)
+    return cast("dict[str, Any] | None", self.future().result())
+
+
+async def run_task(self: Process, callback: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+    """Call something in the scope of this process, and await it if need be."""
+    return cast(T, await _stepping.run_in_scope(self, callback, args, kwargs))
+
+
+@contextmanager
+def process_scope(self: Process) -> Generator[None, None, None]:
+    token = PROCESS_STACK.set(PROCESS_STACK.get().pushed(self))
+    try:
+        yield
+    finally:
+        PROCESS_STACK.reset(token)
