@@ -34,7 +34,7 @@ class Bundle(dict[str, Any]):
     ) -> None:
         super().__init__()
         state = savable.save(save_context)
-        state.setdefault(META, {})[META__VERSION] = FORMAT_VERSION
+        state.setdefault(META, {}).setdefault(META__VERSION, FORMAT_VERSION)
         self.update(copied_values(state) if dereference else state)
 
     def unbundle(self, load_context: LoadSaveContext | None = None) -> Savable:

@@ -75,19 +75,20 @@ def encode_exception(exc: BaseException) -> str:
 
 
 def storable_exception(exc: BaseException) -> BaseException:
-    """Return an exception that survives pickling and copying: a copy, or failing that its text."""
+    """Return an exception that survives pickling and copying: the same one if it does, or else what
+    can be made of its text."""
     attempts: list[Callable[[], BaseException]] = [
         lambda: exc,
         lambda: decode_exception(encode_exception(exc)),
     ]
     for attempt in attempts:
         try:
-            copied = pickle.loads(pickle.dumps(attempt()))
+            candidate = attempt()
+            copied = pickle.loads(pickle.dumps(candidate))
         except Exception:
             continue
         if type(copied) is type(exc):
-            assert isinstance(copied, BaseException)
-            return copied
+            return candidate
     return Exception(f"{type(exc).__module__}.{type(exc).__qualname__}: {_text(exc)}")
 
 

@@ -83,4 +83,7 @@ def _saved_exception(
 ) -> dict[str, Any]:
     if not future.done() or future.cancelled() or (exc := future.exception()) is None:
         return {}
-    return {_EXCEPTION: storable_exception(exc), _EXCEPTION_TEXT: encode_exception(exc)}
+    storable = storable_exception(exc)
+    if storable is exc:
+        return {_EXCEPTION: exc}
+    return {_EXCEPTION: storable, _EXCEPTION_TEXT: encode_exception(exc)}

@@ -150,7 +150,9 @@ class Savable:
         else:
             name = get_object_loader().identify_object(type(loader))
             Savable.set_custom_meta(out_state, META__OBJECT_LOADER, name)
-        out_state.setdefault(META, {})[META__CLASS_NAME] = loader.identify_object(type(self))
+        meta = out_state.setdefault(META, {})
+        meta[META__CLASS_NAME] = loader.identify_object(type(self))
+        meta[META__VERSION] = FORMAT_VERSION
         run_hook(self, "save_instance_state", out_state, save_context)
         return out_state
 

@@ -53,7 +53,11 @@ class ByAnotherName(DefaultObjectLoader):
 class TestSavable:
     def test_members_are_stored_by_name_with_the_class(self):
         assert Thing([1]).save() == {
-            "!!meta": {"class_name": f"{__name__}:Thing", "types": {"callback": "m"}},
+            "!!meta": {
+                "class_name": f"{__name__}:Thing",
+                "types": {"callback": "m"},
+                "version": 1,
+            },
             "value": [1],
             "callback": "method",
         }
@@ -194,6 +198,10 @@ class TestBundle:
 
     def test_has_the_version_of_its_format(self):
         assert Bundle(Thing())["!!meta"]["version"] == 1
+
+    def test_is_equal_to_what_the_object_saves(self):
+        """As in 0.26.1, whose users compare the two."""
+        assert Bundle(Thing([1])) == Thing([1]).save()
 
     def test_a_later_format_is_refused(self):
         bundle = Bundle(Thing())

@@ -6,7 +6,13 @@ import threading
 import pytest
 import yaml
 
-from plumpy.persistence import ExceptionStandIn, decode_exception, encode_exception
+import plumpy
+from plumpy.persistence import (
+    ExceptionStandIn,
+    SavableFuture,
+    decode_exception,
+    encode_exception,
+)
 
 
 class CodedError(Exception):
@@ -184,3 +190,26 @@ class Marks(Exception):
 
     def __setattr__(self, name, value):
         open(value, "w").close()
+
+
+async def test_a_loaded_process_saves_what_it_was_loaded_from():
+    """As in 0.26.1, whose users compare the two."""
+    for ending in ("kill", "execute"):
+        process = plumpy.Process()
+        if ending == "kill":
+            process.kill("enough")
+        else:
+            await process.step_until_terminated()
+            process.future()
+        bundle = plumpy.Bundle(process)
+        assert plumpy.Bundle(bundle.unbundle()) == bundle
+
+
+def test_a_future_stores_its_exception_itself_if_that_can_be_stored():
+    future = SavableFuture(loop=asyncio.new_event_loop())
+    error = ValueError("x")
+    future.set_exception(error)
+    future.get_loop().close()
+    saved = future.save()
+    assert saved["exception"] is error
+    assert "exception_text" not in saved
