@@ -16,7 +16,9 @@ from kiwipy.rmq.messages import BroadcastMessage
 from pamqp import commands
 
 from plumpy import _codec
-from plumpy._rabbitmq._pipeline import Pipeline, Publish, Settings
+from plumpy._rabbitmq._frames import body_of, consume
+from plumpy._rabbitmq._operations import Publish
+from plumpy._rabbitmq._pipeline import Pipeline, Settings
 from plumpy._thread_futures import cancel, fail, succeed
 
 _LOGGER = logging.getLogger(__name__)
@@ -83,7 +85,7 @@ class RabbitClient:
         self._reply_queue = f"{self._settings.message_exchange}-reply-{uuid.uuid4()}"
         self._awaiting: dict[str, kiwipy.Future] = {}
         self._pipeline = Pipeline(
-            self._settings, "calls and tasks", self._set_up, on_close=self._close
+            self._settings, "calls and tasks", self._set_up, self._on_answer, on_close=self._close
         )
 
     @property
@@ -186,21 +188,21 @@ class RabbitClient:
         )
         for exchange in (settings.message_exchange, settings.task_exchange):
             await channel.queue_bind(self._reply_queue, exchange, routing_key=self._reply_queue)
-        await channel.basic_consume(self._reply_queue, self._on_answer, no_ack=True)
+        await consume(channel, self._reply_queue, no_ack=True)
 
     def _close(self) -> None:
         awaiting, self._awaiting = self._awaiting, {}
         for answer in awaiting.values():
             fail(answer, kiwipy.CommunicatorClosed("the communicator was closed"))
 
-    async def _on_answer(self, message: Any) -> None:
+    def _on_answer(self, message: Any) -> None:
         correlation_id = message.header.properties.correlation_id
         answer = self._awaiting.pop(correlation_id, None)
         if answer is None:
             _LOGGER.debug("an answer to an unknown message, or a second one: %s", correlation_id)
             return
         try:
-            response = self._decode(message.body)
+            response = self._decode(body_of(message))
             if utils.PENDING_KEY in response:
                 longer = self._awaiting[correlation_id] = kiwipy.Future()
                 succeed(answer, longer)

@@ -14,7 +14,9 @@ from kiwipy.rmq.messages import BroadcastMessage
 from pamqp import commands
 
 from plumpy import _codec, _outbox
-from plumpy._rabbitmq._pipeline import Ask, Operation, Pipeline, Publish, Settings
+from plumpy._rabbitmq._frames import body_of, consume
+from plumpy._rabbitmq._operations import Ask, Operation, Publish
+from plumpy._rabbitmq._pipeline import Pipeline, Settings
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -43,7 +45,9 @@ class RabbitOutbox(_outbox.Pipelined):
         self._binds: dict[str, Ask] = {}
         self._listener: _outbox.Receiver | None = None
         self._wants: Callable[[str], bool] = bool
-        self._pipeline = Pipeline(self._settings, "processes", self._set_up, self._rebuild)
+        self._pipeline = Pipeline(
+            self._settings, "processes", self._set_up, self._on_message, self._rebuild
+        )
 
     def subscribe(self, link: _outbox.Subscription) -> None:
         if not self._pipeline.say(self._subscribe, link):
@@ -129,7 +133,7 @@ class RabbitOutbox(_outbox.Pipelined):
             arguments["x-expires"] = self._settings.queue_expires
         declared = await channel.queue_declare("", exclusive=True, arguments=arguments)
         self._queue_name = declared.queue
-        await channel.basic_consume(self._queue_name, self._on_message, no_ack=True)
+        await consume(channel, self._queue_name, no_ack=True)
 
     def _rebuild(self) -> Iterable[Operation]:
         # The new queue has no bindings.
@@ -140,33 +144,36 @@ class RabbitOutbox(_outbox.Pipelined):
 
     # ------------------------------------------------------------------ what is heard
 
-    async def _on_message(self, message: Any) -> None:
+    def _on_message(self, message: Any) -> None:
         routing_key: str = message.delivery.routing_key
         if routing_key == defaults.BROADCAST_TOPIC:
-            self._on_broadcast(message.body)
+            self._on_broadcast(message)
         else:
             self._on_call(routing_key.removeprefix(_RPC_PREFIX), message)
 
-    def _on_broadcast(self, body: bytes) -> None:
+    def _on_broadcast(self, message: Any) -> None:
         listener, communicator = self._listener, self._communicator()
         if listener is None or communicator is None:
             return
+        body: bytes = message.body
         start = body.rfind(b"\n", 0, -1)
         if body.startswith(_SUBJECT, start):
             subject = body[start + len(_SUBJECT) : -1].decode("utf-8", "replace")
             if not self._wants(subject):
                 return
         try:
-            message = self._decode(body)
+            broadcast = self._decode(body_of(message))
             details = (
-                message[BroadcastMessage.BODY],
-                message[BroadcastMessage.SENDER],
-                message[BroadcastMessage.SUBJECT],
-                message[BroadcastMessage.CORRELATION_ID],
+                broadcast[BroadcastMessage.BODY],
+                broadcast[BroadcastMessage.SENDER],
+                broadcast[BroadcastMessage.SUBJECT],
+                broadcast[BroadcastMessage.CORRELATION_ID],
             )
         except Exception as exc:
             _LOGGER.warning(
-                "ignoring a malformed broadcast of %d bytes: %s", len(body), _brief(exc)
+                "ignoring a malformed broadcast of %d bytes: %s",
+                message.header.body_size,
+                _brief(exc),
             )
             return
         listener(communicator, *details)
@@ -181,7 +188,7 @@ class RabbitOutbox(_outbox.Pipelined):
             self._answer(properties, RuntimeError(f"process {identifier} has ended"))
             return
         try:
-            body = self._decode(message.body)
+            body = self._decode(body_of(message))
         except Exception as exc:
             _LOGGER.warning("malformed call to process %s: %s", identifier, _brief(exc))
             self._answer(properties, ValueError(f"malformed message: {_brief(exc)}"))

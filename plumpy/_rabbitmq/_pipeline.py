@@ -6,25 +6,24 @@ import asyncio
 import contextlib
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import aiormq.abc
 import kiwipy
-import pamqp.frame
 from kiwipy.rmq import RmqThreadCommunicator
-from pamqp import commands
-from pamqp.body import ContentBody
-from pamqp.header import ContentHeader
 
 from plumpy import _outbox, _thread_futures
+from plumpy._rabbitmq._frames import Frames
+from plumpy._rabbitmq._operations import Flush, Operation, Publish
 
 _LOGGER = logging.getLogger(__name__)
 
 #: Operations written in one go.
 _BATCH = 200
+#: As long as no more are on their way, they are written without waiting for the ones before.
+_FEW = 20
 
 
 class Settings:
@@ -50,136 +49,6 @@ class Settings:
         return bool(self.connection.is_closed or self.connection._close_called)
 
 
-class Operation:
-    """Something to be written. ``on_end`` is told once how it went: None or an error."""
-
-    __slots__ = ("_ended", "on_end", "waiters")
-    #: Whether the broker answers it, in the order of the asking.
-    asks = False
-
-    def __init__(self, on_end: Callable[[BaseException | None], None] | None = None) -> None:
-        self.on_end = on_end
-        self.waiters: list[_Flush] = []
-        self._ended = False
-
-    def frames(self, channel: Any) -> bytes | None:
-        """Return what to write; None if there is nothing to be said any more."""
-        raise NotImplementedError
-
-    def end(self, error: BaseException | None = None) -> None:
-        """Tell everyone who waits."""
-        if self._ended:
-            return
-        self._ended = True
-        for waiter in self.waiters:
-            waiter.one_less()
-        self.waiters = []
-        if self.on_end is not None:
-            self.on_end(error)
-
-
-class Ask(Operation):
-    """A method that the broker answers."""
-
-    __slots__ = ("dropped", "method", "written")
-    asks = True
-
-    def __init__(
-        self,
-        method: Callable[[Any], Any],
-        on_end: Callable[[BaseException | None], None] | None = None,
-    ) -> None:
-        """
-        :param method: returns the pamqp command, given the channel that it is written to, or None
-            if there is nothing to be asked any more
-        """
-        super().__init__(on_end)
-        self.method = method
-        self.written = False
-        self.dropped = False
-
-    def frames(self, channel: Any) -> bytes | None:
-        if self.dropped:
-            return None
-        self.written = True
-        method = self.method(channel)
-        return None if method is None else pamqp.frame.marshal(method, channel.number)
-
-
-class Tell(Operation):
-    """A method without an answer, for one channel only: it is void once that is lost."""
-
-    __slots__ = ("channel", "method")
-
-    def __init__(self, channel: Any, method: Any) -> None:
-        super().__init__()
-        self.channel = channel
-        self.method = method
-
-    def frames(self, channel: Any) -> bytes | None:
-        if channel is not self.channel:
-            return None
-        return pamqp.frame.marshal(self.method, channel.number)
-
-
-class Publish(Operation):
-    """A publication, which the broker confirms."""
-
-    __slots__ = ("body", "exchange", "expires", "mandatory", "properties", "routing_key", "tag")
-
-    def __init__(
-        self,
-        exchange: str,
-        routing_key: str,
-        body: bytes,
-        properties: commands.Basic.Properties,
-        *,
-        mandatory: bool = False,
-        expires: float = float("inf"),
-        on_end: Callable[[BaseException | None], None] | None = None,
-    ) -> None:
-        """
-        :param mandatory: end with an error if no queue gets it; needs a message id
-        :param expires: the monotonic time after which it is not worth to be sent
-        """
-        super().__init__(on_end)
-        self.exchange = exchange
-        self.routing_key = routing_key
-        self.body = body
-        self.properties = properties
-        self.mandatory = mandatory
-        self.expires = expires
-        self.tag = 0
-
-    def frames(self, channel: Any) -> bytes | None:
-        if time.monotonic() > self.expires:
-            return None
-        number = channel.number
-        method = commands.Basic.Publish(
-            exchange=self.exchange, routing_key=self.routing_key, mandatory=self.mandatory
-        )
-        header = ContentHeader(body_size=len(self.body), properties=self.properties)
-        parts = [pamqp.frame.marshal(method, number), pamqp.frame.marshal(header, number)]
-        size = channel.max_content_size
-        for start in range(0, len(self.body), size):
-            part = ContentBody(self.body[start : start + size])
-            parts.append(pamqp.frame.marshal(part, number))
-        return b"".join(parts)
-
-
-class _Flush:
-    """Waits for a number of operations."""
-
-    def __init__(self, future: kiwipy.Future) -> None:
-        self.future = future
-        self.missing = 0
-
-    def one_less(self) -> None:
-        self.missing -= 1
-        if self.missing <= 0:
-            _thread_futures.succeed(self.future, True)
-
-
 class Pipeline:
     """One channel of a connection. :meth:`say` and :meth:`flush` may be called from any thread; the
     rest belongs to the thread of the connection."""
@@ -189,12 +58,14 @@ class Pipeline:
         settings: Settings,
         name: str,
         set_up: Callable[[Any], Awaitable[None]],
+        on_message: Callable[[Any], None],
         rebuild: Callable[[], Iterable[Operation]] = tuple,
         on_close: Callable[[], None] | None = None,
     ) -> None:
         """
         :param name: what the channel is for, for the log
         :param set_up: declares and consumes what is needed, on a new channel
+        :param on_message: called with what is delivered; must not block
         :param rebuild: after a loss, returns what takes the place of all that was asked
         :param on_close: called when the connection is closed for good
         """
@@ -202,6 +73,7 @@ class Pipeline:
         self._loop = settings.loop
         self._name = name
         self._set_up = set_up
+        self._on_message = on_message
         self._rebuild = rebuild
         self._on_close = on_close
         self._lock = threading.Lock()
@@ -213,7 +85,12 @@ class Pipeline:
         self._queue: deque[Operation] = deque()
         self._asked: deque[Operation] = deque()
         self._unconfirmed: dict[int, Publish] = {}
+        # Of those, the ones that the broker may send back, by message id.
+        self._returnable: dict[str, Publish] = {}
         self._tag = 0
+        # The channel, while what is put may be written to it at once.
+        self._ready: Any = None
+        self._taken_away: asyncio.Future[None]
         self._expired = 0
         self._closed = False
 
@@ -264,15 +141,14 @@ class Pipeline:
             function(*args)
         if self._task is None and not self._closed:
             self._task = self._loop.create_task(self._maintain())
-        self._wake.set()
+        self._write_now()
 
     def put(self, operation: Operation) -> None:
-        """Have an operation written."""
+        """Have an operation written; to be called by what was said or on a message."""
         self._queue.append(operation)
-        self._wake.set()
 
     def _do_flush(self, done: kiwipy.Future) -> None:
-        waiter = _Flush(done)
+        waiter = Flush(done)
         for operations in (self._queue, self._asked, self._unconfirmed.values()):
             for operation in operations:
                 operation.waiters.append(waiter)
@@ -313,6 +189,14 @@ class Pipeline:
         if transport is None:
             raise ConnectionError("the connection is lost")
         channel = await transport.connection.channel(publisher_confirms=True)
+        self._taken_away = self._loop.create_future()
+        Frames(
+            channel,
+            on_message=self._handle,
+            on_confirmed=self._confirmed,
+            on_returned=self._returned,
+            on_cancelled=self._cancelled,
+        )
         try:
             await self._set_up(channel)
         except BaseException:
@@ -328,7 +212,8 @@ class Pipeline:
         matcher = self._loop.create_task(self._match(channel))
         try:
             await asyncio.wait(
-                [writer, matcher, channel.closing], return_when=asyncio.FIRST_COMPLETED
+                [writer, matcher, channel.closing, self._taken_away],
+                return_when=asyncio.FIRST_COMPLETED,
             )
             for task in (writer, matcher):
                 if task.done() and not task.cancelled() and task.exception() is not None:
@@ -336,6 +221,7 @@ class Pipeline:
                         "the channel for the %s failed", self._name, exc_info=task.exception()
                     )
         finally:
+            self._ready = None
             for task in (writer, matcher):
                 task.cancel()
             await asyncio.gather(writer, matcher, return_exceptions=True)
@@ -348,6 +234,7 @@ class Pipeline:
         published = [*self._unconfirmed.values(), *(op for op in self._queue if not op.asks)]
         self._asked.clear()
         self._unconfirmed.clear()
+        self._returnable.clear()
         again = list(self._rebuild())
         self._queue = deque([*again, *published])
         # Who waited for something that was asked waits for what takes its place.
@@ -368,6 +255,7 @@ class Pipeline:
         self._queue.clear()
         self._asked.clear()
         self._unconfirmed.clear()
+        self._returnable.clear()
         for operation in left:
             operation.end(kiwipy.CommunicatorClosed("the communicator was closed"))
         if self._on_close is not None:
@@ -375,25 +263,42 @@ class Pipeline:
 
     async def _write(self, channel: Any) -> None:
         while True:
-            await self._wake.wait()
-            self._wake.clear()
             while self._queue:
                 payload = self._next_batch(channel)
                 if payload:
                     drained = self._loop.create_future()
-                    await channel.write_queue.put(
-                        aiormq.abc.ChannelFrame(
-                            payload=payload, should_close=False, drain_future=drained
-                        )
-                    )
+                    await channel.write_queue.put(_frame(payload, drained))
                     await drained
-            if self._expired:
-                _LOGGER.warning(
-                    "%d broadcasts waited more than %g s for the broker and were dropped",
-                    self._expired,
-                    _outbox.BROADCAST_LIFETIME,
-                )
-                self._expired = 0
+            self._report_expired()
+            self._ready = channel
+            await self._wake.wait()
+            self._wake.clear()
+
+    def _write_now(self) -> None:
+        """Write a little at once, as nothing is under way; leave much to the writer."""
+        channel = self._ready
+        if channel is None or not self._queue:
+            return
+        if (
+            len(self._queue) + len(self._unconfirmed) + len(self._asked) <= _FEW
+            and not channel.write_queue.full()
+        ):
+            payload = self._next_batch(channel)
+            if payload:
+                channel.write_queue.put_nowait(_frame(payload))
+            self._report_expired()
+        else:
+            self._ready = None
+            self._wake.set()
+
+    def _report_expired(self) -> None:
+        if self._expired:
+            _LOGGER.warning(
+                "%d broadcasts waited more than %g s for the broker and were dropped",
+                self._expired,
+                _outbox.BROADCAST_LIFETIME,
+            )
+            self._expired = 0
 
     def _next_batch(self, channel: Any) -> bytes:
         parts = []
@@ -410,20 +315,18 @@ class Pipeline:
                 continue
             parts.append(frames)
             if isinstance(operation, Publish):
-                self._expect_confirmation(channel, operation)
+                self._expect_confirmation(operation)
             elif operation.asks:
                 self._asked.append(operation)
             else:
                 operation.end()
         return b"".join(parts)
 
-    def _expect_confirmation(self, channel: Any, publish: Publish) -> None:
+    def _expect_confirmation(self, publish: Publish) -> None:
         self._tag += 1
-        publish.tag = self._tag
-        self._unconfirmed[publish.tag] = publish
-        channel.confirmations[publish.tag] = _Confirmation(self._unconfirmed, publish)
+        self._unconfirmed[self._tag] = publish
         if publish.mandatory:
-            channel.message_id_delivery_tag[publish.properties.message_id] = publish.tag
+            self._returnable[str(publish.properties.message_id)] = publish
 
     async def _match(self, channel: Any) -> None:
         """Match answers to what was asked; nobody else asks on this channel."""
@@ -432,25 +335,31 @@ class Pipeline:
             channel.rpc_frames.task_done()
             self._asked.popleft().end()
 
+    # ------------------------------------------------------------------ what the broker says
 
-class _Confirmation:
-    """What aiormq tells of the fate of one publication."""
+    def _handle(self, message: Any) -> None:
+        self._on_message(message)
+        self._write_now()
 
-    __slots__ = ("publish", "unconfirmed")
+    def _confirmed(self, tag: int, all_before: bool, error: BaseException | None) -> None:
+        tags = [known for known in self._unconfirmed if known <= tag] if all_before else [tag]
+        for known in tags:
+            publish = self._unconfirmed.pop(known, None)
+            if publish is not None:
+                if publish.mandatory:
+                    self._returnable.pop(str(publish.properties.message_id), None)
+                publish.end(error)
 
-    def __init__(self, unconfirmed: dict[int, Publish], publish: Publish) -> None:
-        self.unconfirmed = unconfirmed
-        self.publish = publish
+    def _returned(self, message_id: str | None, error: BaseException) -> None:
+        # Its confirmation follows.
+        publish = self._returnable.pop(message_id or "", None)
+        if publish is not None:
+            publish.end(error)
 
-    def done(self) -> bool:
-        return False
+    def _cancelled(self) -> None:
+        if not self._taken_away.done():
+            self._taken_away.set_result(None)
 
-    def set_result(self, _: Any) -> None:
-        self._end(None)
 
-    def set_exception(self, error: BaseException) -> None:
-        self._end(error)
-
-    def _end(self, error: BaseException | None) -> None:
-        if self.unconfirmed.pop(self.publish.tag, None) is not None:
-            self.publish.end(error)
+def _frame(payload: bytes, drained: asyncio.Future[None] | None = None) -> Any:
+    return aiormq.abc.ChannelFrame(payload=payload, should_close=False, drain_future=drained)

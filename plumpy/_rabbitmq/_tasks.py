@@ -15,7 +15,9 @@ from pamqp import commands
 
 from plumpy import _codec
 from plumpy._rabbitmq._client import TRANSIENT, declare_task_queue
-from plumpy._rabbitmq._pipeline import Ask, Pipeline, Publish, Settings, Tell
+from plumpy._rabbitmq._frames import body_of, consume
+from plumpy._rabbitmq._operations import Ask, Publish, Tell
+from plumpy._rabbitmq._pipeline import Pipeline, Settings
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -101,7 +103,9 @@ class TaskConsumer:
         # Whether tasks are wanted, and whether the present channel has been told so.
         self._wanted = consuming
         self._consuming = False
-        self._pipeline = Pipeline(self._settings, f"tasks from {self._queue}", self._set_up)
+        self._pipeline = Pipeline(
+            self._settings, f"tasks from {self._queue}", self._set_up, self._on_message
+        )
         self._pipeline.say(lambda: None)
 
     @property
@@ -164,7 +168,7 @@ class TaskConsumer:
         await channel.basic_qos(prefetch_count=self._prefetch)
         self._consuming = self._wanted
         if self._consuming:
-            await channel.basic_consume(self._queue, self._on_message, consumer_tag=self._tag)
+            await consume(channel, self._queue, tag=self._tag)
 
     def _switch(self, wanted: bool) -> None:
         self._wanted = wanted
@@ -176,17 +180,18 @@ class TaskConsumer:
         self._consuming = self._wanted
         if not self._wanted:
             return commands.Basic.Cancel(consumer_tag=self._tag)
-        channel.consumers[self._tag] = self._on_message  # aiormq forgets it when it is cancelled
         return commands.Basic.Consume(queue=self._queue, consumer_tag=self._tag)
 
-    async def _on_message(self, message: Any) -> None:
+    def _on_message(self, message: Any) -> None:
         try:
-            body, no_reply = self._decode(message.body)
+            body, no_reply = self._decode(body_of(message))
             task = TaskMessage(self, message, body, bool(no_reply))
         except Exception as exc:
             # It would be as malformed the next time.
             text = " ".join(f"{type(exc).__name__}: {exc}".split())[:300]
-            _LOGGER.warning("rejecting a malformed task of %d bytes: %s", len(message.body), text)
+            _LOGGER.warning(
+                "rejecting a malformed task of %d bytes: %s", message.header.body_size, text
+            )
             task = TaskMessage(self, message, None, False)
             task.respond({utils.EXCEPTION_KEY: f"malformed task: {text}"})
             task.acknowledge()
