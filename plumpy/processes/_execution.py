@@ -40,7 +40,10 @@ def execute(self: Process) -> dict[str, Any] | None:
     """Run the process to its end and return the outputs; see
     :func:`plumpy.run_until_complete` for where that can be called.
 
+    A process that was loaded after its end gives what it ended with.
+
     :raises KilledError: if it was killed; if it excepted, its exception
+    :raises ClosedError: if it has ended in this program: ask :meth:`future` or :attr:`outputs`
     """
     if not self.has_terminated():
         _nesting.run_until_complete(self._loop, self.step_until_terminated())

@@ -310,7 +310,9 @@ def on_close(self: Process) -> None:
             try:
                 cleanup()
             except Exception:
-                self.logger.exception("Process<%s>: Exception calling cleanup method", self.pid)
+                self.logger.exception(
+                    "Process<%s>: Exception calling cleanup method %s", self.pid, cleanup
+                )
     link = self._link
     if link is not None:
         self._link = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 import asyncio
 import functools
-import inspect
 import logging
 from collections.abc import Callable, Hashable, Sequence
 from types import TracebackType
@@ -215,7 +214,7 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
         """Return a description of the class: its docstring, if any, and its spec."""
         description: dict[str, Any] = {}
         if cls.__doc__:
-            description["description"] = inspect.getdoc(cls)
+            description["description"] = cls.__doc__.strip()
         spec_description = cls.spec().get_description()
         if spec_description:
             description["spec"] = spec_description
@@ -560,7 +559,7 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
         """The first step of the process; override it, with ``async def`` or ``def``."""
 
     launch = ensure_not_closed(_execution.launch)
-    execute = _execution.execute
+    execute = ensure_not_closed(_execution.execute)
     step = stepping.step
     step_until_terminated = stepping.step_until_terminated
     _run_task = _execution.run_task

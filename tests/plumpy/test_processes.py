@@ -410,6 +410,7 @@ async def test_closed_process_refuses() -> None:
         lambda: process.launch(Process),
         lambda: process.out("o", 1),
         lambda: process.add_cleanup(print),
+        process.execute,
     ):
         with pytest.raises(plumpy.ClosedError, match="Process is closed"):
             refused()
@@ -492,6 +493,8 @@ def test_description() -> None:
         """What it does."""
 
     assert Described.get_description()["description"] == "What it does."
+    Described.__doc__ = "  First line.\n    Second line.\n    "
+    assert Described.get_description()["description"] == "First line.\n    Second line."
     assert set(Described.get_description()["spec"]) == {"inputs", "outputs"}
     assert Described.get_name() == "Described"
 

@@ -442,23 +442,6 @@ async def test_t14_exception_of_a_listener_is_logged_with_its_traceback(
     assert 'raise ValueError("deaf")' in caplog.text
 
 
-async def test_execute_returns_the_outputs_of_a_terminated_process() -> None:
-    """Fails on 0.26.1: ClosedError; the branch that would return them is never reached."""
-
-    class Emits(plumpy.Process):
-        @classmethod
-        def define(cls, spec: Any) -> None:
-            super().define(spec)
-            spec.output("o")
-
-        def run(self) -> None:
-            self.out("o", 1)
-
-    process = Emits()
-    await process.step_until_terminated()
-    assert process.execute() == {"o": 1}
-
-
 async def test_fail_without_an_exception_gives_the_process_one() -> None:
     """Fails on 0.26.1: AttributeError: None has no traceback."""
     process = plumpy.Process()
