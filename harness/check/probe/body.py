@@ -18,7 +18,7 @@ _ASSERTING = re.compile(
 )
 _EXPECTING = re.compile(r"raises|warns|deprecated|suppress|catch", re.I)
 _TELLING = {"print", "debug", "info", "warning", "error", "exception", "log"}
-_SWALLOWING = {"Exception", "BaseException"}
+_SWALLOWING = {"Exception", "BaseException", "AssertionError"}
 
 _PURE: tuple[type[ast.AST], ...] = (
     ast.Constant,
@@ -129,15 +129,17 @@ def cannot_fail(function: FunctionNode, ran: list[int]) -> str | None:
 def swallowed_assertion(function: FunctionNode, ran: list[int]) -> int | None:
     """The line of an ``assert`` that did not hold and was caught by the test itself.
 
-    Only where a handler for everything follows at once and does nothing, outside any loop: a
-    retry or a handler that names AssertionError means it.
+    Only where a handler that does nothing follows at once, outside any loop, which would be a
+    retry. One that names AssertionError means it if the block goes on after the assertion: what
+    follows may fail the test.
     """
     for attempt in _tries(function.body):
         handler = _swallower(attempt)
         inside = _extent(attempt.body, ran)
         if handler is None or not inside or not _extent(handler.body, ran):
             continue
-        for node in attempt.body:
+        meant = getattr(handler.type, "id", "") == "AssertionError"
+        for node in attempt.body[-1:] if meant else attempt.body:
             if isinstance(node, ast.Assert) and _extent([node], [inside[-1]]):
                 return node.lineno
     return None
