@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from harness.broker import packages
 from harness.broker.installation import needed_plugins
-from harness.broker.run import cache_directory, lock
+from harness.broker.run import lock
+from harness.directories import cache_directory
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:

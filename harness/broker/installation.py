@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.broker import packages
-from harness.broker.run import cache_directory, lock
+from harness.broker.run import lock
+from harness.directories import cache_directory
 from harness.errors import HarnessError
 
 #: Never taken from a package: they belong to the running system as a whole.

@@ -156,17 +156,3 @@ def scratch_directory() -> Path:
     path = Path(tempfile.gettempdir())
     # A socket's whole path has to fit into some 100 bytes; TMPDIR may lie deep in a project.
     return path if len(os.fsencode(path)) <= 55 else Path("/tmp")
-
-
-def cache_directory() -> Path:
-    """Return the user's cache directory for this project, which exists."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    path = Path(base).expanduser() / "loop-harness"
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise HarnessError(
-            f"cannot make the cache directory {path} ({error.strerror}); "
-            "set XDG_CACHE_HOME to a directory that you may write to"
-        ) from None
-    return path

@@ -13,7 +13,8 @@ from typing import Any
 from harness.broker import choose, why_not
 from harness.broker.address import Address
 from harness.broker.handshake import NotReady, shake_hands
-from harness.broker.run import Run, cache_directory, lock
+from harness.broker.run import Run, lock
+from harness.directories import cache_directory
 from harness.errors import HarnessError
 
 HELP = "start, show or stop a RabbitMQ for hand work; build its image"

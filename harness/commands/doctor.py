@@ -13,8 +13,8 @@ from pathlib import Path
 
 from harness.broker import installation, packages
 from harness.broker.docker import DockerProvider, engine
+from harness.directories import cache_directory
 from harness.errors import HarnessError
-from harness.matrix.cache import cache_root
 from harness.matrix.interpreters import discover
 
 #: The oldest and the newest Python that the catalogue speaks of.
@@ -142,7 +142,7 @@ def _fork() -> Finding:
 
 def _releases() -> Finding:
     try:
-        places = sorted((cache_root() / "releases").glob("*/*"))
+        places = sorted((cache_directory() / "releases").glob("*/*"))
     except HarnessError as error:
         return Finding("releases", False, str(error), "runs that need no network")
     counts: dict[str, int] = {}

@@ -14,7 +14,9 @@ import argparse
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -24,7 +26,7 @@ from harness.errors import HarnessError
 from harness.matrix import interpreters
 from harness.matrix.cache import say_on_stderr
 from harness.matrix.cells import ReleaseChoice, plan, shard
-from harness.matrix.engine import Engine, Grid
+from harness.matrix.engine import Engine, Grid, Interrupted
 from harness.matrix.engine import Progress as Told
 from harness.matrix.ranges import present_lines
 from harness.outcome import Verdict
@@ -37,6 +39,8 @@ EXIT_AS_EXPECTED, EXIT_UNEXPECTED, EXIT_COULD_NOT = 0, 1, 2
 _MOST_LISTED = 20
 #: Columns of a grid that is not printed to a terminal.
 _WIDTH = 200
+#: Seconds between two lines about the progress, where there is no terminal.
+_SILENCE = 30.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -111,16 +115,26 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         _print_list(found, sorted({(c.library or "", c.release or "") for c in cells}))
         return EXIT_AS_EXPECTED
-    with progress_bar("cells") as progress, engine_for(args) as engine:
-        grid = engine.run(cells, progress, repeat=args.repeat)
+    interrupted = False
+    try:
+        with progress_bar("cells") as progress, engine_for(args) as engine:
+            grid = engine.run(cells, progress, repeat=args.repeat)
+    except Interrupted as stop:
+        grid, interrupted = stop.grid, True
     grid.problems[:0] = [*unreadable, *problems, *(map(str, found.rejected) if args.python else ())]
     report = grid.report(records)
+    if interrupted:
+        told = f"yes, {len(report.results)} of {len(cells)} cells are known"
+        report = replace(report, environment={**report.environment, "interrupted": told})
     if args.output:
         report.save(args.output)
     if args.json:
         print(json.dumps(report.to_json(), indent=1))
     else:
-        print("\n".join(_text(report, grid)))
+        lines = [] if interrupted else _grids(report, grid)
+        print("\n".join([*lines, terminal.summary_line(report)]))
+    if interrupted:
+        raise KeyboardInterrupt
     for problem in grid.problems:
         say_on_stderr(f"could not run: {problem}")
     if grid.differing or any(one.verdict.is_failure for one in grid.results):
@@ -147,7 +161,7 @@ def engine_for(args: argparse.Namespace) -> Engine:
 
 @contextlib.contextmanager
 def progress_bar(what: str) -> Iterator[Told]:
-    """Show a bar on standard error, if that is a terminal."""
+    """Show a bar on standard error; where that is no terminal, a line from time to time."""
     console = Console(stderr=True)
     bar = Progress(
         TextColumn("{task.description}"),
@@ -158,9 +172,18 @@ def progress_bar(what: str) -> Iterator[Told]:
         transient=True,
         disable=not console.is_terminal,
     )
+    next_line = time.monotonic() + _SILENCE
+
+    def tell(done: int, total: int) -> None:
+        nonlocal next_line
+        bar.update(task, completed=done, total=total)
+        if not console.is_terminal and time.monotonic() > next_line:
+            next_line = time.monotonic() + _SILENCE
+            say_on_stderr(f"{what}: {done} of {total}")
+
     with bar:
         task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield tell
 
 
 def at_least_one(text: str) -> int:
@@ -171,16 +194,14 @@ def at_least_one(text: str) -> int:
     return value
 
 
-def _text(report: Report, grid: Grid) -> list[str]:
+def _grids(report: Report, grid: Grid) -> list[str]:
     width = Console().width if sys.stdout.isatty() else _WIDTH
     lines = terminal.grid_lines(report, width=width, colour=sys.stdout.isatty())
     for info in report.scenarios:
         lines += [f"{info.id}: {line}" for line in present_lines(report, info.id)]
     unexpected = [one for one in report.results if one.verdict.is_failure]
     lines += _listed("unexpected", unexpected)
-    lines += _listed("inconclusive", grid.differing)
-    lines.append(terminal.summary_line(report))
-    return lines
+    return lines + _listed("inconclusive", grid.differing)
 
 
 def _listed(title: str, results: Sequence[Result]) -> list[str]:

@@ -34,26 +34,6 @@ def say_on_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def cache_root() -> Path:
-    """Return the directory of the harness's cache, made if need be.
-
-    ``HARNESS_CACHE_DIR`` names it; else it is ``loop-harness`` in the user's cache directory.
-
-    :raises HarnessError: if it cannot be made
-    """
-    named = os.environ.get("HARNESS_CACHE_DIR")
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    root = Path(named) if named else Path(base) / "loop-harness"
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise HarnessError(
-            f"the cache directory {root} cannot be made ({error.strerror}); "
-            "name another one with HARNESS_CACHE_DIR"
-        ) from None
-    return root.absolute()
-
-
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock, shared by every process that uses this cache, while the body runs."""

@@ -5,25 +5,25 @@ from __future__ import annotations
 import functools
 import json
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
+from harness.directories import cache_directory
 from harness.errors import HarnessError
 from harness.export import export
 from harness.matrix.cache import (
     FORMAT,
     ResultCache,
     Say,
-    cache_root,
     digest,
     say_on_stderr,
     write_atomically,
 )
 from harness.matrix.cells import Cell
-from harness.matrix.installers import NotForThisPython
+from harness.matrix.installers import NotForThisPython, stop_installers
 from harness.matrix.interpreters import Interpreter
 from harness.matrix.releases import Release, is_kept, obtain
 from harness.matrix.runner import Ran, Run, Runner
@@ -39,7 +39,6 @@ _TELLS_RELEASE = ("importlib.metadata", "importlib_metadata", "pkg_resources")
 #: How many releases are installed at once.
 _INSTALLERS = 4
 
-T = TypeVar("T")
 #: Called as work gets done: cells done, cells in all.
 Progress = Callable[[int, int], None]
 
@@ -80,6 +79,17 @@ class Grid:
         return Report(describe_environment(), infos, tuple(self.results))
 
 
+class Interrupted(KeyboardInterrupt):
+    """A run of cells was interrupted.
+
+    :param grid: what was done before
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        super().__init__()
+        self.grid = grid
+
+
 _DIFFERS = "outcomes differ: "
 
 
@@ -107,8 +117,8 @@ class Engine:
         self._fresh = fresh
         self._offline = offline
         self._say = say
-        self._cache = ResultCache(cache_root() / "results", say)
-        self._durations_file = cache_root() / "durations.json"
+        self._cache = ResultCache(cache_directory() / "results", say)
+        self._durations_file = cache_directory() / "durations.json"
         self._releases: dict[tuple[str, str, str], Release | HarnessError] = {}
         self._scripts: dict[str, str] = {}
         self._seen: dict[tuple[str, str], list[Observation]] = {}
@@ -127,11 +137,20 @@ class Engine:
 
         :param progress: called as cells get done
         :param repeat: how often each cell is to have run; what is known counts
+        :raises Interrupted: with what was done, if it is interrupted
         """
         grid = Grid()
+        try:
+            self._run(cells, progress, repeat, grid)
+        except KeyboardInterrupt:
+            self._conclude([cell for cell in cells if self._is_done(cell, repeat)], grid)
+            raise Interrupted(grid) from None
+        self._conclude(cells, grid)
+        return grid
+
+    def _run(self, cells: Sequence[Cell], progress: Progress, repeat: int, grid: Grid) -> None:
         self._export({cell.record.id: cell.record for cell in cells}.values(), grid)
         cells = [cell for cell in cells if cell.record.id in self._scripts]
-        keys: dict[int, tuple[str, str]] = {}
         done = 0
         # Project by project: what is quick to get has run before the rest is installed.
         for group in _quickest_first(cells):
@@ -140,10 +159,22 @@ class Engine:
             for cell in group:
                 key = self._key(cell)
                 if key is not None:
-                    keys[id(cell)] = key
                     wanted.setdefault(key, []).append(cell)
             done += len(group) - sum(map(len, wanted.values()))
             done = self._run_missing(wanted, done, len(cells), repeat, grid, progress)
+
+    def _is_done(self, cell: Cell, repeat: int) -> bool:
+        """Whether everything that was asked for is known of a cell."""
+        if cell.record.id not in self._scripts:
+            return False
+        if cell.is_claimed and cell.library is not None and self._release(cell) is None:
+            return False
+        key = self._key(cell)
+        return key is None or len(self._seen.get(key, ())) >= repeat
+
+    def _conclude(self, cells: Sequence[Cell], grid: Grid) -> None:
+        """Judge cells by what was seen of them."""
+        cells = [cell for cell in cells if cell.record.id in self._scripts]
         names = _builds({cell.interpreter for cell in cells})
         showed = {
             script
@@ -151,13 +182,12 @@ class Engine:
             if any(one.outcome.is_bug for one in observations)
         }
         for cell in cells:
-            key = keys.get(id(cell))
+            key = self._key(cell)
             observations = [self._why_not(cell)] if key is None else self._seen[key]
             # A scenario that failed somewhere has shown that it is able to.
             can_fail = cell.record.can_fail or (key is not None and key[0] in showed)
             grid.results.append(_result(cell, observations, names[cell.interpreter], can_fail))
         grid.problems += _broken(grid.results)
-        return grid
 
     def trace(self, cells: Sequence[Cell]) -> list[Ran | None]:
         """Run each cell once more and note which lines of its library run; None if it cannot run.
@@ -207,6 +237,8 @@ class Engine:
         def install(item: tuple[tuple[str, str], dict[str, Interpreter]]) -> None:
             (library, release), interpreters = item
             for tag, interpreter in reversed(interpreters.items()):
+                if stopped.is_set():
+                    return
                 found: Release | HarnessError
                 try:
                     found = obtain(
@@ -216,7 +248,16 @@ class Engine:
                     found = error
                 self._releases[library, release, tag] = found
 
-        _in_threads(_INSTALLERS, install, needed.items())
+        stopped = threading.Event()
+        pool = ThreadPoolExecutor(_INSTALLERS)
+        try:
+            list(pool.map(install, needed.items()))
+        except KeyboardInterrupt:
+            stopped.set()
+            stop_installers()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _release(self, cell: Cell) -> Release | HarnessError | None:
         if cell.library is None or cell.release is None:
@@ -312,15 +353,6 @@ class Engine:
             return {str(name): float(seconds) for name, seconds in plain.items()}
         except (OSError, ValueError, TypeError, AttributeError):
             return {}
-
-
-def _in_threads(count: int | None, work: Callable[[T], object], items: Iterable[T]) -> None:
-    """Do some work in threads; when interrupted, begin nothing new."""
-    pool = ThreadPoolExecutor(count)
-    try:
-        list(pool.map(work, items))
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _broken(results: Iterable[Result]) -> list[str]:

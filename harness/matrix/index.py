@@ -34,8 +34,9 @@ from packaging.utils import (
 )
 from packaging.version import InvalidVersion, Version
 
+from harness.directories import cache_directory
 from harness.errors import HarnessError
-from harness.matrix.cache import Say, cache_root, digest, say_on_stderr, write_atomically
+from harness.matrix.cache import Say, digest, say_on_stderr, write_atomically
 
 DEFAULT_INDEX = "https://pypi.org/simple/"
 #: Seconds for which an answer of the index is used again without asking.
@@ -139,7 +140,7 @@ def listing(library: str, *, say: Say = say_on_stderr, offline: bool = False) ->
     name = canonicalize_name(library)
     config = configuration()
     source = config.identity
-    store = cache_root() / "index" / f"{name}.json"
+    store = cache_directory() / "index" / f"{name}.json"
     kept = _kept(store)
     if kept is not None and kept["source"] == source and 0 <= time.time() - kept["when"] < FRESH:
         return _releases(kept)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +18,8 @@ from harness.matrix.interpreters import Interpreter
 
 #: Seconds that one installation may take.
 LIMIT = 180.0
+#: What the reason begins with when an installer was ended from outside.
+_KILLED = "the installer was killed"
 _DROPPED = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "UV_PYTHON")
 
 
@@ -25,6 +29,9 @@ class NotForThisPython(HarnessError):
 
 class IndexFailed(HarnessError):
     """The installer could not reach the index: another time it may."""
+
+
+_running: set[subprocess.Popen[str]] = set()
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,8 @@ def install(requirement: str, site: Path, python: Interpreter) -> None:
         reason = _try(attempt, site)
         if reason is None:
             return
+        if reason.startswith(_KILLED):
+            raise IndexFailed(f"{requirement} was not installed: {reason}; run it again")
         failure = failure or reason
         if "equires Python" in reason or "Python version (" in reason:
             raise NotForThisPython(f"{requirement} is not for Python {python.version}: {reason}")
@@ -118,24 +127,45 @@ def _try(attempt: _Attempt, site: Path) -> str | None:
     """Return why an attempt failed, in one line; None if it did not."""
     environment = {name: value for name, value in os.environ.items() if name not in _DROPPED}
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             attempt.command,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
             errors="replace",
-            timeout=LIMIT,
-            check=False,
             cwd=site,
             env={**environment, **attempt.environment},
+            start_new_session=True,
         )
-    except subprocess.TimeoutExpired:
-        return f"no end after {LIMIT:g} s"
     except OSError as error:
         return f"{attempt.command[0]} does not start: {error.strerror}"
-    if done.returncode == 0:
+    _running.add(process)
+    try:
+        _, told = process.communicate(timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        _kill(process)
+        process.communicate()
+        return f"no end after {LIMIT:g} s"
+    finally:
+        _running.discard(process)
+    if process.returncode == 0:
         return None
-    return _gist(done.stderr) or f"{attempt.tool} ended with {done.returncode}"
+    if process.returncode < 0:
+        return f"{_KILLED} by {signal.Signals(-process.returncode).name}"
+    return _gist(told) or f"{attempt.tool} ended with {process.returncode}"
+
+
+def stop_installers() -> None:
+    """End what is being installed; each of those releases is as it was before."""
+    for process in list(_running):
+        _kill(process)
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """End an installer and the compilers that it has started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _gist(stderr: str) -> str:

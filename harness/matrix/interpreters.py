@@ -23,8 +23,9 @@ from typing import Any
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
+from harness.directories import cache_directory
 from harness.errors import HarnessError
-from harness.matrix.cache import cache_root, write_atomically
+from harness.matrix.cache import write_atomically
 
 OLDEST = (3, 6)
 #: Seconds that a candidate has to say what it is.
@@ -263,7 +264,7 @@ def _specifier(item: str) -> SpecifierSet | None:
 
 def _ask_all(paths: Sequence[str]) -> dict[str, Interpreter | Rejected]:
     """Ask many candidates at once; answers are kept for as long as the program does not change."""
-    store = cache_root() / "interpreters.json"
+    store = cache_directory() / "interpreters.json"
     kept = _kept_answers(store)
     answers: dict[str, Interpreter | Rejected] = {}
     stamps = {path: _stamp(path) for path in paths}

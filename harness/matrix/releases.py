@@ -21,10 +21,10 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from harness.directories import cache_directory
 from harness.errors import HarnessError
 from harness.matrix.cache import (
     Say,
-    cache_root,
     locked,
     protect,
     remove,
@@ -122,11 +122,11 @@ def obtain(
         raise HarnessError(
             f"{release!r} is not a release number of {library}; write for example 1.5.2"
         ) from None
-    home = cache_root() / "releases" / name / version
+    home = cache_directory() / "releases" / name / version
     found = _kept(home, name, version, python, say)
     if found is not None:
         return found
-    with locked(cache_root() / "locks" / f"{name}-{version}"):
+    with locked(cache_directory() / "locks" / f"{name}-{version}"):
         found = _kept(home, name, version, python, say)
         if found is not None:
             return found
@@ -172,7 +172,7 @@ def _refuse_again(home: Path, python: Interpreter) -> None:
 
 def is_kept(library: str, release: str) -> bool:
     """Whether the cache has a release for at least one interpreter."""
-    home = cache_root() / "releases" / canonicalize_name(library) / str(Version(release))
+    home = cache_directory() / "releases" / canonicalize_name(library) / str(Version(release))
     return any(home.glob("*/release.json"))
 
 
@@ -248,7 +248,7 @@ def _kept(home: Path, name: str, version: str, python: Interpreter, say: Say) ->
 
 
 def _releases_in_cache(name: str) -> list[Version]:
-    places = (cache_root() / "releases" / name).glob("*/*/release.json")
+    places = (cache_directory() / "releases" / name).glob("*/*/release.json")
     return sorted({Version(place.parent.parent.name) for place in places})
 
 

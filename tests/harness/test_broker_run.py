@@ -101,15 +101,6 @@ def test_a_pytest_inside_a_test_has_a_run_of_its_own(monkeypatch: pytest.MonkeyP
     assert ask_for_the_run(worker, owner=grandparent) != "theirs"
 
 
-def test_a_cache_that_cannot_be_made_says_what_to_set(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.raises(HarnessError, match="XDG_CACHE_HOME"):
-        runs.cache_directory()
-
-
 def test_a_deep_temporary_directory_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

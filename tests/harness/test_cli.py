@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
 import sys
 import types
@@ -40,15 +41,35 @@ def test_an_error_for_people_is_one_line_and_exit_2(
     assert (out, err) == ("", "harness doctor: no such thing 'x'; give y\n")
 
 
-def test_an_interrupt_is_said_and_exits_2(
+def test_an_interrupt_is_said_and_exits_130(
     command: types.SimpleNamespace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def run(args: argparse.Namespace) -> int:
         raise KeyboardInterrupt
 
     command.run = run
-    assert cli.main(["doctor"]) == 2
+    assert cli.main(["doctor"]) == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_whoever_ends_the_command_lets_it_finish_what_it_holds(
+    command: types.SimpleNamespace, number: int
+) -> None:
+    undone: list[int] = []
+    before = signal.getsignal(number)
+
+    def run(args: argparse.Namespace) -> int:
+        try:
+            signal.raise_signal(number)
+        finally:
+            undone.append(number)
+        return 0
+
+    command.run = run
+    assert cli.main(["doctor"]) == 128 + number
+    assert undone == [number]
+    assert signal.getsignal(number) is before
 
 
 @pytest.mark.parametrize("words", [[], ["nonsense"], ["doctor", "--nonsense"]])

@@ -160,24 +160,30 @@ def test_crowded_project_is_tried_where_the_record_speaks_of_it(
     assert len(json.loads(capsys.readouterr().out)["results"]) == 8
 
 
-def test_interrupt_keeps_what_is_done_and_leaves_no_process(
-    demo: Any, here: list[str], tmp_path: Path
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_keeps_and_writes_what_is_done_and_leaves_no_process(
+    demo: Any, here: list[str], tmp_path: Path, number: int
 ) -> None:
-    """Ctrl-C in the middle; the same command then runs only the rest."""
+    """Ctrl-C, or a time limit of CI, in the middle; the same command then runs only the rest."""
+    output = tmp_path / "report.json"
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     demo.release("1.0", "pass")
     demo.release("1.1", f"open({str(fifo)!r}, 'w').write(str(os.getpid())); time.sleep(3600)")
-    words = ["matrix", str(demo.scenario("demo==1.1")), *here, "-j", "1"]
+    words = ["matrix", str(demo.scenario("demo==1.1")), *here, "-j", "1", "--output", str(output)]
     command = [sys.executable, "-m", "harness", *words]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path.cwd()
     ) as process:
         child = int(fifo.read_text())
-        process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=60)
-    assert process.returncode == 2
+        process.send_signal(number)
+        printed, told = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
     assert told == "harness matrix: interrupted; what is done is kept\n"
+    assert printed == "1 run of 1 scenario: 1 healthy\n"
+    report = Report.load(output)
+    assert [(one.release, one.verdict.value) for one in report.results] == [("1.0", "healthy")]
+    assert report.environment["interrupted"] == "yes, 1 of 2 cells are known"
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
 

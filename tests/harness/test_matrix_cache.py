@@ -11,7 +11,6 @@ import pytest
 from harness.errors import HarnessError
 from harness.matrix.cache import (
     ResultCache,
-    cache_root,
     digest,
     protect,
     remove,
@@ -92,15 +91,6 @@ def test_place_that_cannot_be_written_is_an_error_with_the_next_step(tmp_path: P
     (tmp_path / "file").write_text("")
     with pytest.raises(HarnessError, match="HARNESS_CACHE_DIR"):
         open_cache(tmp_path / "file" / "below").add("script", "place", SEEN)
-
-
-def test_cache_directory_that_cannot_be_made_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("HARNESS_CACHE_DIR", str(tmp_path / "file" / "below"))
-    with pytest.raises(HarnessError, match="name another one with HARNESS_CACHE_DIR"):
-        cache_root()
 
 
 def test_texts_cannot_be_mistaken_for_one_another() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.matrix.cells import ReleaseChoice, plan
-from harness.matrix.engine import Engine, Grid
+from harness.matrix.engine import Engine, Grid, Interrupted
 from harness.matrix.interpreters import Interpreter, this_interpreter
 from harness.outcome import Outcome, Verdict
 from harness.selection import select
@@ -205,7 +205,8 @@ def test_interrupt_keeps_what_is_done(demo: Any, jobs: int) -> None:
         if done:
             raise KeyboardInterrupt
 
-    with Engine(jobs=jobs) as engine, pytest.raises(KeyboardInterrupt):
+    with Engine(jobs=jobs) as engine, pytest.raises(Interrupted) as stop:
         engine.run(cells, interrupt)
     assert calls == [0, 1]
+    assert len(stop.value.grid.results) == 1
     assert run(file).ran == 2

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +138,31 @@ def test_installation_without_end_is_ended(
     monkeypatch.setattr(installers, "LIMIT", 0.2)
     with pytest.raises(HarnessError, match=r"no end after 0\.2 s"):
         put(tmp_path / "site", "demo==1.0")
+
+
+def test_killed_installer_says_nothing_about_the_release(
+    wheels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in the middle of an installation: the next run tries again."""
+    uv = tmp_path / "uv"
+    uv.write_text("#!/bin/sh\nkill -INT $$\n")
+    uv.chmod(0o755)
+    monkeypatch.setattr(installers, "find_uv", lambda: str(uv))
+    with pytest.raises(installers.IndexFailed, match="the installer was killed by SIGINT"):
+        put(tmp_path / "site", "demo==1.0")
+
+
+def test_installers_can_be_stopped(
+    wheels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uv, fifo = tmp_path / "uv", tmp_path / "fifo"
+    os.mkfifo(fifo)
+    uv.write_text(f"#!/bin/sh\necho > {fifo}\nsleep 3600\n")
+    uv.chmod(0o755)
+    monkeypatch.setattr(installers, "find_uv", lambda: str(uv))
+    with ThreadPoolExecutor(1) as pool:
+        installation = pool.submit(put, tmp_path / "site", "demo==1.0")
+        fifo.read_text()
+        installers.stop_installers()
+        with pytest.raises(installers.IndexFailed, match="killed by SIGKILL"):
+            installation.result(60)
