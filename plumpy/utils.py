@@ -64,7 +64,8 @@ class AttributesFrozendict(Frozendict):
     """A frozen mapping whose items are attributes too, where the class has none of that name."""
 
     def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+        self._dict = dict(*args, **kwargs)
+        self._hash = None
         self._initialised: bool = True
 
     def __getattr__(self, attr: str) -> Any:

@@ -10,7 +10,7 @@ import yaml
 
 from ..exceptions import PersistenceError
 from ._context import LoadSaveContext
-from ._copy import copied, snapshot
+from ._copy import IMMUTABLE, copied, snapshot
 from ._savable import FORMAT_VERSION, META, META__VERSION, Savable
 
 _BUNDLE_TAG = "!plumpy:Bundle"
@@ -59,7 +59,10 @@ def copied_values(state: Any) -> dict[str, Any]:
     """
     memo: dict[int, Any] = {}
     try:
-        return {key: snapshot(value, memo) for key, value in state.items()}
+        return {
+            key: value if type(value) in IMMUTABLE else snapshot(value, memo)
+            for key, value in state.items()
+        }
     except Exception:
         return {key: copied(value, key) for key, value in state.items()}
 

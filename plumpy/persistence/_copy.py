@@ -78,14 +78,15 @@ def snapshot(value: Any, memo: dict[int, Any] | None = None) -> Any:
     elif (key := id(value)) in memo:
         return memo[key]
     if kind is dict:
-        if all_immutable(map(type, value.values())) and all_immutable(map(type, value)):
-            copied = memo[id(value)] = value.copy()
-            return copied
-        copied = memo[id(value)] = {}
+        copied = memo[id(value)] = value.copy()
         for name, item in value.items():
             if type(name) not in IMMUTABLE:
-                name = snapshot(name, memo)  # noqa: PLW2901
-            copied[name] = item if type(item) in IMMUTABLE else snapshot(item, memo)
+                copied.clear()
+                for key, part in value.items():
+                    copied[snapshot(key, memo)] = snapshot(part, memo)
+                break
+            if type(item) not in IMMUTABLE:
+                copied[name] = snapshot(item, memo)
         return copied
     if kind is list:
         if all_immutable(map(type, value)):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import pickle
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..loaders import ObjectLoader
-from ..utils import PID_TYPE, AttributesFrozendict
+from ..utils import PID_TYPE
 from ._bundle import Bundle, copied_values, restored_bundle
 from ._context import LoadSaveContext
 from ._copy import IMMUTABLE, all_immutable, is_constant
@@ -15,11 +14,6 @@ from ._persister import PersistedCheckpoint, Persister
 
 if TYPE_CHECKING:
     from ..processes import Process
-
-
-# Values that cannot change, and the others: pickled, or else as copies. Or all of the values, and a
-# plan for a copy.
-_Stored = tuple[dict[str, Any], "bytes | dict[str, Any] | _Plan"]
 
 
 class InMemoryPersister(Persister):
@@ -33,7 +27,7 @@ class InMemoryPersister(Persister):
         self._save_context = LoadSaveContext(loader=loader)
 
     def save_checkpoint(self, process: Process, tag: str | None = None) -> None:
-        stored = _store(Bundle(process, self._save_context))
+        stored = _Stored(Bundle(process, self._save_context))
         self._checkpoints.setdefault(process.pid, {})[tag] = stored
 
     def load_checkpoint(self, pid: PID_TYPE, tag: str | None = None) -> Bundle:
@@ -41,15 +35,7 @@ class InMemoryPersister(Persister):
 
         :raises KeyError: if there is none
         """
-        values, others = self._checkpoints[pid][tag]
-        bundle = restored_bundle(values)
-        if isinstance(others, list):
-            _add_copies(bundle, others)
-        elif isinstance(others, bytes):
-            bundle.update(pickle.loads(others))
-        else:
-            bundle.update(copied_values(others))
-        return bundle
+        return self._checkpoints[pid][tag].bundle()
 
     def get_checkpoints(self) -> list[PersistedCheckpoint]:
         return [
@@ -72,88 +58,76 @@ class InMemoryPersister(Persister):
         self._checkpoints.pop(pid, None)
 
 
-class _NotPlainError(Exception):
-    pass
+class _Stored:
+    """A copy of a bundle, from which further copies are made.
 
-
-class _PlainPickler(pickle.Pickler):
-    """Pickles what a copy by way of pickle is certain to be a deep copy of, and nothing else."""
-
-    def reducer_override(self, obj: Any) -> Any:
-        # called for everything but instances of built-in types
-        kind = type(obj)
-        if kind in _PLAIN or isinstance(obj, type):
-            return NotImplemented
-        raise _NotPlainError
-
-
-_PLAIN = IMMUTABLE | {AttributesFrozendict}
-
-
-# The containers in a dictionary: the key of each, the container, and those in it if there are any.
-_Plan = list[tuple[Any, Any, Any]]
-
-#: From how many containers on pickling is the faster way.
-_MANY = 50
-
-
-def _planned(values: Any, seen: set[int]) -> tuple[dict[Any, Any], _Plan] | None:
-    """Return a copy of a dictionary and a plan for further ones; ``None`` if there has to be more
-    to it than shallow copies of all the containers in it."""
-    if id(values) in seen or len(seen) > _MANY or not all_immutable(map(type, values)):
-        return None  # what is referred to twice must be so in the copy too
-    seen.add(id(values))
-    made = values.copy()
-    plan: _Plan = []
-    if all_immutable(map(type, made.values())):
-        return made, plan
-    for key, value in values.items():
-        kind = type(value)
-        if kind in IMMUTABLE:
-            continue
-        if kind is dict:
-            planned = _planned(value, seen)
-            if planned is None:
-                return None
-            made[key] = planned[0]
-            plan.append((key, *planned))
-        elif kind is list or kind is set:
-            if id(value) in seen or not all_immutable(map(type, value)):
-                return None
-            seen.add(id(value))
-            made[key] = value.copy()
-            plan.append((key, made[key], None))
-        elif not is_constant(value):
-            return None
-    return made, plan
-
-
-def _add_copies(made: dict[Any, Any], plan: _Plan) -> None:
-    """Put copies of the containers in a dictionary in their places in a shallow copy of it."""
-    for key, value, inner in plan:
-        copy = made[key] = value.copy()
-        if inner:
-            _add_copies(copy, inner)
-
-
-def _store(bundle: Bundle) -> _Stored:
-    """Return a bundle in a form from which copies are made.
-
-    That is a copy and a plan if it holds nothing but a few plain containers, as most bundles do; a
-    pickle if it holds nothing but plain values; or else copies made one by one.
+    Most bundles are a tree of plain containers. The first load notes where those are, and then each
+    is copied by itself; any other bundle is copied like it was stored.
 
     :raises PersistenceError: naming a value that cannot be copied
     """
-    planned = _planned(bundle, set())
-    if planned is not None:
-        return planned
-    constant: dict[str, Any] = {}
-    others: dict[str, Any] = {}
-    for key, value in bundle.items():
-        (constant if is_constant(value) else others)[key] = value
-    buffer = io.BytesIO()
-    try:
-        _PlainPickler(buffer, pickle.HIGHEST_PROTOCOL).dump(others)
-    except (_NotPlainError, pickle.PicklingError, AttributeError, RecursionError):
-        return constant, copied_values(others)
-    return constant, buffer.getvalue()
+
+    __slots__ = ("_containers", "_is_tree", "_values")
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._values = copied_values(bundle)
+        self._is_tree: bool | None = None
+        self._containers: list[_Container] = []
+
+    def bundle(self) -> Bundle:
+        """Return a bundle that shares nothing with any other."""
+        if self._is_tree is None:
+            try:
+                self._containers = _containers_in(self._values, set())
+                self._is_tree = True
+            except _NotATreeError:
+                self._is_tree = False
+        if not self._is_tree:
+            return restored_bundle(copied_values(self._values))
+        bundle = restored_bundle(self._values)
+        _replace(bundle, self._containers)
+        return bundle
+
+
+# The key of a container, the container, and those in it
+_Container = tuple[Any, Any, Any]
+
+#: How many containers a tree may have: what has more may well be deep.
+_MANY = 200
+
+
+class _NotATreeError(Exception):
+    pass
+
+
+def _containers_in(values: Any, seen: set[int]) -> list[_Container]:
+    """Return what has to be copied beside a dictionary, list or set itself, for a deep copy of it.
+
+    :param seen: the containers met so far: what is there twice must be so in a copy too
+    :raises _NotATreeError: if there has to be more to it than copies of all the containers
+    """
+    if id(values) in seen or len(seen) > _MANY:
+        raise _NotATreeError
+    seen.add(id(values))
+    if type(values) is dict:
+        if not all_immutable(map(type, values)):
+            raise _NotATreeError
+        items: Iterable[tuple[Any, Any]] = values.items()
+    else:
+        items = enumerate(values)
+    containers: list[_Container] = []
+    for key, value in items:
+        kind = type(value)
+        if kind is dict or kind is list or kind is set:
+            containers.append((key, value, _containers_in(value, seen)))
+        elif kind not in IMMUTABLE and not is_constant(value):
+            raise _NotATreeError
+    return containers
+
+
+def _replace(made: Any, containers: list[_Container]) -> None:
+    """Put copies of the containers in a dictionary or list in their places in a shallow copy."""
+    for key, value, inner in containers:
+        copy = made[key] = value.copy()
+        if inner:
+            _replace(copy, inner)

@@ -234,7 +234,7 @@ class PortNamespace(MutableMapping[str, AnyPort], Port):
             raise TypeError(
                 f"values for the namespace '{self.name}' have to be a mapping, not {port_values!r}"
             )
-        return self._current_plan().fill(port_values)
+        return self._current_plan().fill(port_values)[0]
 
     def validate(
         self, port_values: Mapping[str, Any] | None = None, breadcrumbs: Sequence[str] = ()
@@ -249,6 +249,20 @@ class PortNamespace(MutableMapping[str, AnyPort], Port):
         """
         return self._current_plan().check(port_values, tuple(breadcrumbs))
 
+    def _parse(
+        self, port_values: Mapping[str, Any]
+    ) -> tuple[AttributesFrozendict, PortValidationError | None]:
+        """Return what :meth:`pre_process` does, and what :meth:`validate` says of that.
+
+        :raises TypeError: if ``port_values`` is no mapping
+        """
+        plan = self._current_plan()
+        if plan.is_plain and isinstance(port_values, Mapping):
+            parsed, right = plan.fill(port_values)
+            return parsed, None if right else plan.check(parsed, ())
+        parsed = self.pre_process(port_values)  # type: ignore[arg-type]
+        return parsed, self.validate(parsed)
+
     def validate_ports(
         self, port_values: MutableMapping[str, Any], breadcrumbs: Sequence[str]
     ) -> PortValidationError | None:
@@ -260,7 +274,7 @@ class PortNamespace(MutableMapping[str, AnyPort], Port):
         given = dict(port_values)
         for name in plan.declared:
             port_values.pop(name, None)
-        return plan.check_ports(given, tuple(breadcrumbs))
+        return plan.check_ports(given, tuple(breadcrumbs), plan.checks)
 
     def validate_dynamic_ports(
         self, port_values: MutableMapping[str, Any], breadcrumbs: Sequence[str] = ()

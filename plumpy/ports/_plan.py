@@ -38,6 +38,9 @@ _MAPPINGS = frozenset({dict, AttributesFrozendict})
 # Ports that are inlined: name, valid type, validator, the port, whether it is required
 _Run = list[tuple[str, Any, "Callable[..., Any] | None", Any, bool]]
 
+#: How often the types of values are noted: where they differ each time, nothing is gained.
+_MANY_SHAPES = 4
+
 
 class _Check(NamedTuple):
     name: str
@@ -59,20 +62,26 @@ class NamespacePlan:
     """What a namespace does to values, in the order of its ports."""
 
     __slots__ = (
+        "by_types",
         "checks",
         "declared",
         "dynamic_check",
         "epoch",
         "fills",
+        "is_plain",
         "name",
         "namespace",
+        "other_checks",
         "required",
+        "shape",
+        "shapes_to_note",
         "validator",
     )
 
     def __init__(self, namespace: PortNamespace) -> None:
         self.epoch = Epoch.current
         self.namespace = namespace
+        self.is_plain = _is_plain_namespace(type(namespace))
         self.name = namespace.name
         self.required = namespace.required
         self.validator = namespace.validator
@@ -84,6 +93,19 @@ class NamespacePlan:
         self.fills: list[_Fill] = []
         for name, port in namespace.items():
             self._add(name, port)
+        #: Names and types of values that were right, if the types alone decide that.
+        self.shape: tuple[tuple[str, ...], tuple[type, ...]] | None = None
+        self.shapes_to_note = _MANY_SHAPES
+        #: What is to be checked of such values all the same.
+        self.other_checks = [
+            [part for part in check if part[2] is not None] if isinstance(check, list) else check
+            for check in self.checks
+        ]
+        self.other_checks = [check for check in self.other_checks if check]
+        #: Whether types alone can decide that values are right, here and in what is in here.
+        self.by_types = self.validator is None and all(
+            isinstance(check, _Check) and check.kind == _NAMESPACE for check in self.other_checks
+        )
 
     def _add(self, name: str, port: Any) -> None:
         cls = type(port)
@@ -107,9 +129,13 @@ class NamespacePlan:
             constant = not callable(default) and copy_of_default(default) is default
             self.fills.append(_Fill(name, port, None, default, constant))
 
-    def fill(self, values: Mapping[str, Any]) -> AttributesFrozendict:
-        """Return the values with defaults filled in: given ones first, in the order given."""
-        filled = plain_copy(values)
+    def fill(self, values: Mapping[str, Any]) -> tuple[AttributesFrozendict, bool]:
+        """Return the values with defaults filled in: given ones first, in the order given.
+
+        :return: the values, and whether they are known to be right without being checked
+        """
+        filled = dict(values._dict if type(values) is AttributesFrozendict else values)
+        right = self.by_types
         for name, port, plan, default, is_constant in self.fills:
             if is_constant:
                 if name not in filled:
@@ -121,8 +147,10 @@ class NamespacePlan:
                 if name in filled:
                     value = filled[name]
                     if type(value) not in _MAPPINGS and not isinstance(value, Mapping):
+                        right = False
                         continue  # left to the check, which says what is wrong with it
                 elif not port.populate_defaults:
+                    right = False
                     continue
                 elif port.has_default():
                     value = port.default
@@ -130,16 +158,28 @@ class NamespacePlan:
                 elif len(port):
                     value = {}
                 else:
+                    right = False
                     continue
-                filled[name] = plan.fill(value) if plan is not None else port.pre_process(value)
-        return frozen(filled)
+                if plan is not None:
+                    filled[name], inner_right = plan.fill(value)
+                    right = right and inner_right
+                else:
+                    filled[name] = port.pre_process(value)
+        return frozen(filled), right and self._has_known_shape(filled)
+
+    def _has_known_shape(self, given: dict[str, Any]) -> bool:
+        shape = self.shape
+        return (
+            shape is not None
+            and shape[1] == tuple(map(type, given.values()))
+            and shape[0] == tuple(given)
+        )
 
     def check(self, values: Any, breadcrumbs: tuple[str, ...]) -> PortValidationError | None:
         """Return the first thing that is wrong with the values, if anything is.
 
         :param breadcrumbs: names of the namespaces around this one
         """
-        here = (*breadcrumbs, self.name)
         kind = type(values)
         given: dict[str, Any]
         if kind is AttributesFrozendict:
@@ -151,33 +191,51 @@ class NamespacePlan:
         elif isinstance(values, Mapping):
             given = dict(values)
         else:
-            return not_a_mapping(values, here)
+            return not_a_mapping(values, (*breadcrumbs, self.name))
         if not given and not self.required:
             return None
-        error = self.check_ports(given, here)
+        error: PortValidationError | None = None
+        if self._has_known_shape(given):
+            if self.other_checks:
+                error = self.check_ports(given, (*breadcrumbs, self.name), self.other_checks)
+        else:
+            error = self.check_ports(given, (*breadcrumbs, self.name), self.checks)
+            if error is None and self.dynamic_check and not self.declared.issuperset(given):
+                rest = {name: given[name] for name in given if name not in self.declared}
+                error = self.namespace.validate_dynamic_ports(rest, breadcrumbs)
+            if error is None and self.shapes_to_note:
+                self._note_shape(given)
         if error is not None:
             return error
-        if self.dynamic_check and not self.declared.issuperset(given):
-            rest = {name: given[name] for name in given if name not in self.declared}
-            error = self.namespace.validate_dynamic_ports(rest, breadcrumbs)
-            if error is not None:
-                return error
         if self.validator is not None:
             # a dictionary of its own, which it may change
             message = call_validator(self.validator, dict(given), self.namespace)
             if message is not None:
-                return PortValidationError(message, breadcrumbs_to_port(here))
+                return PortValidationError(message, breadcrumbs_to_port((*breadcrumbs, self.name)))
         return None
 
+    def _note_shape(self, given: dict[str, Any]) -> None:
+        """Remember names and types of values that are right, if others like them are so too."""
+        self.shapes_to_note -= 1
+        if self.dynamic_check and not self.declared.issuperset(given):
+            return
+        for check in self.checks:
+            if isinstance(check, list):
+                for name, valid_type, *_ in check:
+                    if name in given and not _decides(type(given[name]), valid_type):
+                        return
+        self.shape = tuple(given), tuple(map(type, given.values()))
+
     def check_ports(
-        self, given: dict[str, Any], here: tuple[str, ...]
+        self, given: dict[str, Any], here: tuple[str, ...], checks: list[_Run | _Check]
     ) -> PortValidationError | None:
         """Return the first thing that is wrong with the values of declared ports.
 
         :param here: names of the namespaces that lead to the ports, this one included
+        :param checks: those of this plan, or some of them
         """
         get = given.get
-        for check in self.checks:
+        for check in checks:
             if isinstance(check, list):
                 for name, valid_type, validator, port, required in check:
                     value = get(name, UNSPECIFIED)
@@ -219,15 +277,25 @@ def frozen(filled: dict[str, Any]) -> AttributesFrozendict:
     return result
 
 
-def plain_copy(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values as a dictionary of one's own."""
-    return dict(values._dict if type(values) is AttributesFrozendict else values)
-
-
 def not_a_mapping(value: Any, breadcrumbs: tuple[str, ...]) -> PortValidationError:
     """Say that something else was given for a namespace."""
     message = f"specified value is of type {type(value)} which is not sub class of `Mapping`"
     return PortValidationError(message, breadcrumbs_to_port(breadcrumbs))
+
+
+def _decides(kind: type, valid_type: Any) -> bool:
+    """Return whether every value of a type is right for a port, going by its type alone.
+
+    Classes that have a say in what their instances are, such as abstract ones, are only relied on
+    where there is no doubt. The type of a value that stands for none decides nothing.
+    """
+    if kind is type(UNSPECIFIED):
+        return False
+    if valid_type is None or kind is valid_type:
+        return True
+    if isinstance(valid_type, tuple):
+        return any(_decides(kind, part) for part in valid_type)
+    return type(valid_type) is type and valid_type in kind.__mro__
 
 
 def _is_plain_port(cls: type) -> bool:

@@ -66,11 +66,9 @@ def on_create(self: Process) -> None:
     self._creation_time = time.time()
     raw: Any = self._raw_inputs or {}
     if raw or not _bare_namespaces(self)[1]:
-        namespace = self.spec().inputs
-        parsed = namespace.pre_process(raw)
+        parsed, error = self.spec().inputs._parse(raw)
         if parsed:
             self._parsed_inputs = parsed
-        error = namespace.validate(parsed)
         if error is not None:
             raise ValueError(error)
 

@@ -304,28 +304,31 @@ class TestStepper:
         outline = self.outline()
         stepper = outline.create_stepper(self.Foreign())
         assert stepper.save() == {
-            "!!meta": {"class_name": "plumpy.workchains:_BlockStepper"},
+            "!!meta": {"class_name": "plumpy.workchains:_BlockStepper", "version": 1},
             "_pos": 0,
             "stepper_state": {
-                "!!meta": {"class_name": "plumpy.workchains:_FunctionStepper"},
+                "!!meta": {"class_name": "plumpy.workchains:_FunctionStepper", "version": 1},
                 "_fn": "s1",
             },
         }
         for _ in range(3):
             stepper.step()
         assert stepper.save()["stepper_state"] == {
-            "!!meta": {"class_name": "plumpy.workchains:_WhileStepper"},
+            "!!meta": {"class_name": "plumpy.workchains:_WhileStepper", "version": 1},
             "stepper_state": {
-                "!!meta": {"class_name": "plumpy.workchains:_BlockStepper"},
+                "!!meta": {"class_name": "plumpy.workchains:_BlockStepper", "version": 1},
                 "_pos": 1,
                 "stepper_state": {
-                    "!!meta": {"class_name": "plumpy.workchains:_IfStepper"},
+                    "!!meta": {"class_name": "plumpy.workchains:_IfStepper", "version": 1},
                     "_pos": 0,
                     "stepper_state": {
-                        "!!meta": {"class_name": "plumpy.workchains:_BlockStepper"},
+                        "!!meta": {"class_name": "plumpy.workchains:_BlockStepper", "version": 1},
                         "_pos": 1,
                         "stepper_state": {
-                            "!!meta": {"class_name": "plumpy.workchains:_FunctionStepper"},
+                            "!!meta": {
+                                "class_name": "plumpy.workchains:_FunctionStepper",
+                                "version": 1,
+                            },
                             "_fn": "s2",
                         },
                     },
