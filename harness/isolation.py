@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures.thread
+import os
 import sys
 import threading
 import traceback
@@ -47,11 +48,14 @@ def classify(error: BaseException | None, function: AsyncTest) -> Outcome:
     """Say what an exception out of a scenario body means; None is a body that came to its end.
 
     A name that does not exist, raised by the body itself, is a mistake in the scenario and no bug
-    of the library; so is a library under test that cannot be imported.
+    of the library; so is a library under test that cannot be imported. One whose files this Python
+    cannot read is not for this Python.
     """
     if error is None:
         return Outcome.HEALTHY
     if type(error).__name__ in ("SkipTest", "Skipped"):
+        return Outcome.NOT_APPLICABLE
+    if isinstance(error, SyntaxError) and os.path.isfile(error.filename or ""):
         return Outcome.NOT_APPLICABLE
     innermost = error.__traceback__
     while innermost is not None and innermost.tb_next is not None:

@@ -12,32 +12,36 @@ import functools
 import importlib.metadata
 import inspect
 import math
-import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from harness.export._code import (
+    DEFINITIONS,
     alias_name,
     evaluated_annotations,
     imports_in,
     is_standard,
     modules_of,
+    names_bound,
 )
 from harness.export._module import FIXTURE, STAYS_HERE, Module, refusal
+from harness.export._source import code
 from harness.report.text import one_line
 from harness.scenario import Scenario
 
-__all__ = ["FIXTURE", "FIXTURE_VARIABLE", "export", "oldest_python"]
+__all__ = ["FIXTURE", "FIXTURE_VARIABLE", "export", "forks", "oldest_python"]
 
 #: The environment variable that a script reads the value of ``amqp_url`` from.
 FIXTURE_VARIABLE = "AMQP_URL"
 #: Width of the lines that the exporter writes itself: that of this project's scenarios.
 _WIDTH = 100
 _THIS_PROJECT = "loop-harness"
+#: The newest published release of what this project's distribution carries in place of it.
+_CARRIED = {"plumpy": "0.26.1"}
 _RUNNER_IMPORTS = ("asyncio", "faulthandler", "gc", "os", "signal", "sys", "traceback", "unittest")
 _LAZY_ANNOTATIONS = Version("3.7")
 #: First Python that can evaluate ``list[int]``, and ``int | None``.
@@ -45,18 +49,20 @@ _SUBSCRIPTS, _UNIONS = Version("3.9"), Version("3.10")
 
 # Names begin with an underscore so that they hide nothing of the scenario's module. The watchdog is
 # an alarm and no thread: a thread would be one more than the scenario has under the harness.
+
 _RUNNER = """\
 if __name__ == "__main__":
+{imports}\
 
     def _hang(*_):
         faulthandler.dump_traceback()
-        for _task in gc.get_objects():
-            if hasattr(type(_task), "print_stack") and not _task.done():
-                print(f"\\n{{_task}}:", file=sys.stderr)
-                _inner = getattr(_task, "_coro", None)
-                while getattr(_inner, "cr_frame", None):
-                    traceback.print_stack(_inner.cr_frame, limit=1)
-                    _inner = _inner.cr_await
+        for task in gc.get_objects():
+            if hasattr(type(task), "print_stack") and not task.done():
+                print(f"\\n{{task}}:", file=sys.stderr)
+                inner = getattr(task, "_coro", None)
+                while getattr(inner, "cr_frame", None):
+                    traceback.print_stack(inner.cr_frame, limit=1)
+                    inner = inner.cr_await
         print("hang: the scenario did not return", file=sys.stderr, flush=True)
         os._exit(1)
 
@@ -72,7 +78,7 @@ if __name__ == "__main__":
         asyncio.set_event_loop(_loop)
         {run}
         _status, _line = 0, "healthy"
-    except (ImportError, unittest.SkipTest) as _why:
+    except (ImportError, SyntaxError, unittest.SkipTest) as _why:
         _status, _line = 125, f"cannot run: {{_why}}"
     except BaseException as _bug:
         traceback.print_exc()
@@ -100,27 +106,39 @@ def export(record: Scenario, release: str | None = None) -> str:
     module = Module(record)
     oldest = oldest_python(record.python)
     lazy = module.has_lazy_annotations and oldest >= _LAZY_ANNOTATIONS
-    plain = (ast.Import, ast.ImportFrom)
-    statements = [statement for statement in module.needed if not isinstance(statement, plain)]
-    place = sum(statement.lineno < module.test.lineno for statement in statements)
-    statements.insert(place, module.test)
+    brought = module.brought()
+    statements = [statement for _, statement in brought]
     if not lazy:
         _check_annotations(record, statements, oldest)
     imports = module.imports()
     _check_meanings(record, module)
-    runner = [ast.Import([ast.alias(name)]) for name in _RUNNER_IMPORTS]
-    standard, foreign = _sorted_imports([*imports, *runner])
+    standard, foreign = _sorted_imports(imports)
+    if foreign:
+        standard, _ = _sorted_imports([*imports, ast.Import([ast.alias("sys")])])
     pieces = [
         _header(record, _dependencies(record, [*imports, *statements], release)),
         *(["from __future__ import annotations"] if lazy else []),
-        "\n".join(standard),
+        *(["\n".join(standard)] if standard else []),
         *([_guarded(foreign)] if foreign else []),
     ]
-    first_is_code = statements[0] is module.test or not isinstance(statements[0], ast.Assign)
-    text = "\n\n".join(pieces) + ("\n\n\n" if first_is_code else "\n\n")
-    text += module.code(statements) + "\n\n" + _runner(record, module)
+    wide = isinstance(statements[0], DEFINITIONS)
+    text = "\n\n".join(pieces) + ("\n\n\n" if wide else "\n\n")
+    text += code(brought, module.test) + "\n\n" + _runner(record, module, standard)
     _check_syntax(record, text, oldest)
     return text
+
+
+def forks(record: Scenario) -> list[str]:
+    """Return the projects that a scenario imports where that of its library is missing.
+
+    :raises HarnessError: naming whatever cannot come along
+    """
+    module = Module(record)
+    statements = [*(statement for _, statement in module.needed), module.test]
+    first = _projects(statements)
+    if record.library not in first:
+        return []
+    return [project for project in _projects(statements, fallbacks=True) if project not in first]
 
 
 def oldest_python(pythons: SpecifierSet) -> Version:
@@ -148,7 +166,8 @@ def _header(record: Scenario, dependencies: Sequence[str]) -> str:
     )
 
 
-def _runner(record: Scenario, module: Module) -> str:
+def _runner(record: Scenario, module: Module, imported: Sequence[str]) -> str:
+    missing = [name for name in _RUNNER_IMPORTS if f"import {name}" not in imported]
     unfit, needs = ["not __debug__"], "needs Python without -O"
     if condition := _version_condition(record.python):
         unfit.append(condition)
@@ -163,7 +182,7 @@ def _runner(record: Scenario, module: Module) -> str:
         by_place = first.name == FIXTURE and first.kind is not first.KEYWORD_ONLY
         arguments = "_url" if by_place else f"{FIXTURE}=_url"
     if (prepare := module.prepare) is not None:
-        called = module.text_of(prepare)
+        called = module.source.text_of(prepare)
         if not isinstance(prepare, (ast.Name, ast.Attribute)):
             called = f"({called})"
         before += f"        {called}()\n"
@@ -172,6 +191,7 @@ def _runner(record: Scenario, module: Module) -> str:
         called = f"            {module.test.name}({arguments})"
         run = f"_loop.run_until_complete(\n{called}\n        )"
     return _RUNNER.format(
+        imports=f"    import {', '.join(missing)}\n" if missing else "",
         run=run,
         limit=max(1, math.ceil(record.limit)),
         unfit=" or ".join(unfit),
@@ -216,21 +236,25 @@ def _dependencies(
 
 
 def _known_release(record: Scenario, library: str) -> str | None:
-    shown = [release for release in record.shown_in if record.is_present({library: release})]
-    return shown[-1] if shown else _installed(library)
+    bad = [release for release in record.shown_in if record.is_present({library: release})]
+    if bad:
+        return bad[-1]
+    return _installed(library) or next(iter(record.shown_in), None)
 
 
-def _projects(statements: Iterable[ast.stmt]) -> Iterator[str]:
-    """Yield the PyPI projects whose modules are imported anywhere in some statements."""
+def _projects(statements: Iterable[ast.stmt], *, fallbacks: bool = False) -> list[str]:
+    """Return the PyPI projects whose modules are imported anywhere in some statements."""
     known = _projects_of_modules()
+    found: dict[str, None] = {}
     for statement in statements:
-        for node in imports_in(statement):
+        for node in imports_in(statement, fallbacks=fallbacks):
             for module in modules_of(node):
                 top = module.partition(".")[0]
                 if not is_standard(top) and top not in STAYS_HERE:
                     # plumpy is part of this project's own distribution, too.
                     names = [name for name in known.get(top, ()) if name != _THIS_PROJECT]
-                    yield canonicalize_name(names[0] if names else top)
+                    found[canonicalize_name(names[0] if names else top)] = None
+    return list(found)
 
 
 @functools.cache
@@ -242,8 +266,7 @@ def _installed(project: str) -> str | None:
     try:
         return importlib.metadata.version(project)
     except importlib.metadata.PackageNotFoundError:
-        version = getattr(sys.modules.get(project.replace("-", "_")), "__version__", None)
-        return version if isinstance(version, str) else None
+        return _CARRIED.get(project)
 
 
 def _sorted_imports(
@@ -270,10 +293,10 @@ def _sorted_imports(
 
 
 def _guarded(imports: Sequence[str]) -> str:
-    """Return imports whose failure means that the script cannot run here."""
+    """Return imports whose failure, whatever it is, means that the script cannot run here."""
     inside = textwrap.indent("\n".join(imports), "    ")
     return (
-        f"try:\n{inside}\nexcept ImportError as error:\n"
+        f"try:\n{inside}\nexcept Exception as error:\n"
         '    print(f"cannot run: {error}", file=sys.stderr)\n'
         "    raise SystemExit(125) from None"
     )
@@ -294,15 +317,15 @@ def _check_release(record: Scenario, release: str) -> None:
 
 
 def _check_meanings(record: Scenario, module: Module) -> None:
-    for name in _RUNNER_IMPORTS:
-        for statement in module.needed:
-            for node in imports_in(statement):
-                plain = isinstance(node, ast.Import)
-                for alias in node.names:
-                    if alias_name(alias) == name and not (plain and alias.asname is None):
-                        raise refusal(
-                            record, f"'{ast.unparse(node)}' hides the module {name}; rename it"
-                        )
+    """Refuse a name of the scenario's that the script needs for a module."""
+    for _, statement in module.needed:
+        for name in sorted(names_bound(statement).intersection(_RUNNER_IMPORTS)):
+            plain = isinstance(statement, ast.Import) and any(
+                alias.asname is None and alias_name(alias) == name for alias in statement.names
+            )
+            if not plain:
+                text = ast.unparse(statement).partition("\n")[0]
+                raise refusal(record, f"'{text}' hides the module {name}; rename it")
 
 
 def _check_annotations(record: Scenario, statements: Iterable[ast.stmt], oldest: Version) -> None:

@@ -94,11 +94,20 @@ def evaluated_annotations(statements: Iterable[ast.stmt]) -> Iterator[ast.expr]:
         yield from (s.annotation for s in inner if isinstance(s, ast.AnnAssign))
 
 
-def imports_in(statement: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
-    """Yield every import statement, however deep."""
-    for node in ast.walk(statement):
+def imports_in(
+    statement: ast.AST, *, fallbacks: bool = True
+) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Yield every import statement, however deep.
+
+    :param fallbacks: whether those count that run only where another import has failed
+    """
+    stack = [statement]
+    while stack:
+        node = stack.pop()
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             yield node
+        elif fallbacks or not isinstance(node, ast.ExceptHandler):
+            stack.extend(ast.iter_child_nodes(node))
 
 
 def modules_of(node: ast.Import | ast.ImportFrom) -> list[str]:

@@ -6,21 +6,20 @@ import ast
 import builtins
 import inspect
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.export._code import (
-    DEFINITIONS,
     alias_name,
     changes,
     imports_in,
     modules_of,
-    names_bound,
     names_taken,
     root,
     undecorated,
 )
+from harness.export._source import PLAIN_IMPORTS, Source, outermost_package
 from harness.scenario import Scenario
 
 #: The one fixture that a script can have: an AMQP URL, read from the environment.
@@ -36,7 +35,7 @@ def refusal(record: Scenario, what: str) -> HarnessError:
 
 
 class Module:
-    """The source of one scenario.
+    """The module of one scenario, and what it takes from the helper modules of its package.
 
     :param record: the scenario
     :raises HarnessError: if the function cannot stand by itself
@@ -45,29 +44,29 @@ class Module:
     def __init__(self, record: Scenario) -> None:
         self._record = record
         self.function = self._check_function()
-        self._path = Path(self.function.__code__.co_filename)
-        try:
-            self._source = self._path.read_text(encoding="utf-8")
-            self._tree = ast.parse(self._source)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise refusal(record, f"its source {self._path} cannot be read ({error})") from None
-        self._lines = self._source.splitlines(keepends=True)
-        self._bindings: dict[str, list[ast.stmt]] = {}
-        for statement in self._tree.body:
-            for name in names_bound(statement):
-                self._bindings.setdefault(name, []).append(statement)
+        path = Path(self.function.__code__.co_filename)
+        self._package = outermost_package(path)
+        self._sources: dict[Path, Source] = {}
+        self.source = self._read(path)
         self.test = self._find_test()
-        #: Every name that the scenario takes from the module.
-        self.names: set[str] = set()
-        #: The statements that bind them, in the module's order; the test itself is not among them.
+        #: What each name means that the scenario takes from a module, and where it is bound.
+        self._meanings: dict[str, tuple[str, Source]] = {}
+        #: The statements that bind them, helper modules first and each in its module's order; the
+        #: test itself is not among them.
         self.needed = self._follow()
+
+    def _read(self, path: Path) -> Source:
+        if path not in self._sources:
+            try:
+                self._sources[path] = Source.at(path, path.stat().st_mtime_ns)
+            except (OSError, SyntaxError, ValueError) as error:
+                raise refusal(self._record, f"its source {path} cannot be read ({error})") from None
+        return self._sources[path]
 
     @property
     def has_lazy_annotations(self) -> bool:
-        """Whether the module keeps annotations from being evaluated."""
-        return any(
-            isinstance(s, ast.ImportFrom) and s.module == "__future__" for s in self._tree.body
-        )
+        """Whether a module of these keeps annotations from being evaluated."""
+        return any(source.has_lazy_annotations for source in self._sources.values())
 
     @property
     def prepare(self) -> ast.expr | None:
@@ -80,34 +79,12 @@ class Module:
                     return keyword.value
         raise refusal(self._record, "its prepare= is not written in the @scenario(...) above it")
 
-    def text_of(self, expression: ast.expr) -> str:
-        """Return an expression as it stands."""
-        return ast.get_source_segment(self._source, expression) or ast.unparse(expression)
-
-    def code(self, statements: Sequence[ast.stmt]) -> str:
-        """Return statements as they stand, with the blank lines that a formatter puts between."""
-        parts: list[str] = []
-        before: ast.stmt | None = None
-        for statement in statements:
-            first, last = self._first_line(statement), _last_line(statement)
-            if before is not None:
-                wide = isinstance(before, DEFINITIONS) or isinstance(statement, DEFINITIONS)
-                together = _last_line(before) + 1 == first
-                parts.append("\n\n" if wide else "" if together else "\n")
-            parts.append("".join(self._lines[first - 1 : last]).rstrip("\r\n") + "\n")
-            before = statement
-        return "".join(parts)
-
-    def _first_line(self, statement: ast.stmt) -> int:
-        """Return where a statement begins, with its decorators and the comment right above it."""
-        first = statement.lineno
-        if statement is self.test:
-            return first
-        for decorator in getattr(statement, "decorator_list", ()):
-            first = min(first, decorator.lineno)
-        while first > 1 and self._lines[first - 2].startswith("#"):
-            first -= 1
-        return first
+    def brought(self) -> list[tuple[Source, ast.stmt]]:
+        """Return the test and what it needs, without plain imports."""
+        found = [(source, s) for source, s in self.needed if not isinstance(s, PLAIN_IMPORTS)]
+        place = sum(source is not self.source or s.lineno < self.test.lineno for source, s in found)
+        found.insert(place, (self.source, self.test))
+        return found
 
     def _check_function(self) -> types.FunctionType:
         function = inspect.unwrap(self._record.function)
@@ -134,10 +111,12 @@ class Module:
     def _find_test(self) -> ast.AsyncFunctionDef:
         name = self.function.__name__
         found = [
-            s for s in self._tree.body if isinstance(s, ast.AsyncFunctionDef) and s.name == name
+            s for s in self.source.body if isinstance(s, ast.AsyncFunctionDef) and s.name == name
         ]
         if not found:
-            raise refusal(self._record, f"{self._path} holds no 'async def {name}' at its top")
+            raise refusal(
+                self._record, f"{self.source.path} holds no 'async def {name}' at its top"
+            )
         starts = [min([s.lineno, *(d.lineno for d in s.decorator_list)]) for s in found]
         first = self.function.__code__.co_firstlineno
         test = found[starts.index(first)] if first in starts else found[-1]
@@ -162,51 +141,93 @@ class Module:
         value = self.function.__globals__.get(root(decorator) or "")
         return getattr(value, "__module__", getattr(value, "__name__", "")).startswith("harness")
 
-    def _follow(self) -> list[ast.stmt]:
-        chosen: set[ast.stmt] = set()
-        queue: list[tuple[str, str]] = []
+    def _follow(self) -> list[tuple[Source, ast.stmt]]:
+        chosen: dict[Source, set[ast.stmt]] = {self.source: set()}
+        helpers: dict[Source, list[Source]] = {}
+        queue: list[tuple[Source, str, str]] = []
 
-        def need(node: ast.stmt, by: str) -> None:
+        def need(source: Source, node: ast.stmt, by: str) -> None:
             for statement in imports_in(node):
                 self._check_modules(modules_of(statement), by)
-            queue.extend((name, by) for name in sorted(names_taken(node, self._bindings)))
+            names = sorted(names_taken(node, source.bindings))
+            queue.extend((source, name, by) for name in names)
 
-        need(undecorated(self.test), self.test.name)
+        need(self.source, undecorated(self.test), self.test.name)
         if (prepare := self.prepare) is not None:
-            need(ast.Expr(prepare), "prepare")
+            need(self.source, ast.Expr(prepare), "prepare")
+        seen: set[tuple[Source, str]] = set()
         while queue:
-            name, by = queue.pop()
-            if name in self.names:
+            source, name, by = queue.pop()
+            if (source, name) in seen:
                 continue
-            self.names.add(name)
-            if name not in self._bindings:
-                self._check_known(name, by)
-            for statement in self._bindings.get(name, ()):
-                if isinstance(statement, (ast.Import, ast.ImportFrom)):
-                    chosen.add(statement)
-                    used = [a for a in statement.names if alias_name(a) == name]
-                    self._check_modules(modules_of(_cut(statement, used)), by)
-                    if used[0].name == "*":
-                        raise refusal(self._record, f"{by} may use {ast.unparse(statement)}")
-                elif statement is not self.test and statement not in chosen:
-                    chosen.add(statement)
-                    need(statement, name)
+            seen.add((source, name))
+            if name not in source.bindings:
+                self._check_known(source, name, by)
+                self._mean(name, "built in", source)
+            for statement in source.bindings.get(name, ()):
+                if isinstance(statement, PLAIN_IMPORTS):
+                    used = next(a for a in statement.names if alias_name(a) == name)
+                    helper = self._helper(source, statement, used, by)
+                    if helper is None:
+                        chosen[source].add(statement)
+                        self._mean(name, _meaning(statement, used), source)
+                    else:
+                        chosen.setdefault(helper, set())
+                        helpers.setdefault(source, []).append(helper)
+                        queue.append((helper, name, by))
+                elif statement is not self.test and statement not in chosen[source]:
+                    chosen[source].add(statement)
+                    self._mean(name, "", source)
+                    need(source, statement, name)
             if not queue:  # then what fills a table or sets an attribute that came along
-                for statement in self._tree.body:
-                    if statement not in chosen and changes(statement, self.names):
-                        chosen.add(statement)
-                        need(statement, f"line {statement.lineno}")
-        return [statement for statement in self._tree.body if statement in chosen]
+                for source, known in chosen.items():
+                    names = {name for where, name in seen if where is source}
+                    for statement in source.body:
+                        if statement not in known and changes(statement, names):
+                            known.add(statement)
+                            need(source, statement, f"line {statement.lineno}")
+        return [
+            (source, statement)
+            for source in _helpers_first(self.source, helpers)
+            for statement in source.body
+            if statement in chosen[source]
+        ]
+
+    def _helper(
+        self, source: Source, statement: ast.Import | ast.ImportFrom, used: ast.alias, by: str
+    ) -> Source | None:
+        """Return the module of the scenario's own package that an import takes a name from."""
+        (module,) = modules_of(_cut(statement, [used]))
+        path = self._package and source.find(self._package, module)
+        if path is None:
+            self._check_modules([module], by)
+            return None
+        if isinstance(statement, ast.Import) or used.asname not in (None, used.name):
+            raise refusal(
+                self._record,
+                f"{by} uses '{ast.unparse(_cut(statement, [used]))}'; a helper comes along by its "
+                f"own name only, as in 'from {module} import NAME'",
+            )
+        return self._read(path)
+
+    def _mean(self, name: str, meaning: str, source: Source) -> None:
+        """Refuse a name that two modules, which become one in the script, use for two things."""
+        other, where = self._meanings.setdefault(name, (meaning, source))
+        if source is not where and (not meaning or meaning != other):
+            raise refusal(
+                self._record,
+                f"{where.path.name} and {source.path.name} both have a {name}; rename one",
+            )
 
     def imports(self) -> list[ast.Import | ast.ImportFrom]:
         """Return the plain imports that are needed, cut down to what is used of them."""
-        plain = [s for s in self.needed if isinstance(s, (ast.Import, ast.ImportFrom))]
+        plain = [s for _, s in self.needed if isinstance(s, PLAIN_IMPORTS)]
         # A submodule that nothing spells out is left away where its parent is imported by itself.
         used = self._dotted()
         parents = {a.name for s in plain for a in s.names if "." not in a.name}
         found: list[ast.Import | ast.ImportFrom] = []
         for statement in plain:
-            names = [a for a in statement.names if alias_name(a) in self.names]
+            names = [a for a in statement.names if alias_name(a) in self._meanings]
             if isinstance(statement, ast.Import):
                 names = [
                     a
@@ -221,18 +242,18 @@ class Module:
         """Return every ``a.b`` that the scenario's code spells out."""
         return {
             ast.unparse(node)
-            for statement in [*self.needed, self.test]
+            for statement in [*(s for _, s in self.needed), self.test]
             for node in ast.walk(statement)
             if isinstance(node, ast.Attribute)
         }
 
-    def _check_known(self, name: str, by: str) -> None:
-        if "*" in self._bindings:
-            star = ast.unparse(self._bindings["*"][0])
+    def _check_known(self, source: Source, name: str, by: str) -> None:
+        if "*" in source.bindings:
+            star = ast.unparse(source.bindings["*"][0])
             raise refusal(self._record, f"{by} uses {name}, perhaps of '{star}'; import it by name")
         if not hasattr(builtins, name) and name not in _MODULE_NAMES:
             raise refusal(
-                self._record, f"{by} uses {name}, which {self._path.name} does not define"
+                self._record, f"{by} uses {name}, which {source.path.name} does not define"
             )
 
     def _check_modules(self, modules: Sequence[str], by: str) -> None:
@@ -240,11 +261,13 @@ class Module:
             top = module.partition(".")[0]
             # A test of pytest itself, or of its plugin, has it as the library under test.
             runner = top == "pytest" and not (self._record.library or "").startswith("pytest")
-            if top in STAYS_HERE or module.startswith(".") or runner:
+            own = self._package is not None and top == self._package.name
+            if top in STAYS_HERE or own or module.startswith(".") or runner:
                 raise refusal(
                     self._record,
                     f"{by} uses {module}, and a script has only the standard library and the "
-                    f"library under test; move what it needs into {self._path.name}",
+                    f"library under test; move what it needs into {self.source.path.name}, or to a "
+                    "module of the same package and import it at the top",
                 )
 
 
@@ -256,5 +279,22 @@ def _cut(
     return ast.ImportFrom(statement.module, used, statement.level)
 
 
-def _last_line(statement: ast.stmt) -> int:
-    return statement.end_lineno or statement.lineno
+def _meaning(statement: ast.Import | ast.ImportFrom, used: ast.alias) -> str:
+    if isinstance(statement, ast.Import) and used.asname is None:
+        return f"import {alias_name(used)}"
+    return ast.unparse(_cut(statement, [used]))
+
+
+def _helpers_first(source: Source, helpers: Mapping[Source, Sequence[Source]]) -> list[Source]:
+    """Return the modules in an order in which each comes behind those that it takes names from."""
+    found: list[Source] = []
+
+    def visit(one: Source, above: frozenset[Source]) -> None:
+        for helper in helpers.get(one, ()):
+            if helper not in above:
+                visit(helper, above | {one})
+        if one not in found:
+            found.append(one)
+
+    visit(source, frozenset())
+    return found

@@ -13,6 +13,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from harness.errors import HarnessError
+from harness.export import forks
 from harness.matrix.cache import Say, say_on_stderr
 from harness.matrix.interpreters import Interpreter
 from harness.matrix.releases import released_versions
@@ -149,10 +150,20 @@ def _is_pin(specifier: SpecifierSet) -> bool:
     return len(parts) == 1 and parts[0].operator == "==" and not parts[0].version.endswith("*")
 
 
+@functools.cache
 def libraries(record: Scenario) -> list[str]:
-    """Return the projects whose releases decide about a scenario: its own, then forks it names."""
+    """Return the projects whose releases decide about a scenario.
+
+    That is its own, those that ``present`` names, and the forks that it imports in its place.
+    """
+    if record.library is None:
+        return []
     named = [interval.library for interval in record.present if interval.library]
-    return list(dict.fromkeys([*([record.library] if record.library else []), *named]))
+    try:
+        others = forks(record)
+    except HarnessError:  # it cannot be exported, which its cells will say
+        others = []
+    return list(dict.fromkeys([record.library, *named, *others]))
 
 
 def plan(

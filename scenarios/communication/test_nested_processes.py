@@ -57,7 +57,7 @@ async def test_nested_process_on_the_same_loop_is_the_current_one() -> None:
 )
 async def test_nested_process_on_a_new_loop_is_the_current_one() -> None:
     """Symptom: with asyncio, nest_asyncio and the back-port for Python 3.6 "the PROCESS_STACK is
-    reset" (C01); it must not be.
+    reset"; it must not be.
 
     Cause: the stack must travel with the call, not with the loop; 0.26.1 cannot run a second loop
     inside a running one at all.
@@ -78,7 +78,7 @@ async def test_nested_process_on_a_new_loop_is_the_current_one() -> None:
 )
 async def test_current_loop_is_the_same_after_a_process_on_its_own_loop() -> None:
     """Symptom: with nest_asyncio "after entering and leaving the process loop, the current event
-    loop is changed to the process one" (N05); it must not be.
+    loop is changed to the process one"; it must not be.
 
     Cause: execute() runs the process's loop and sets nothing.
     """
@@ -106,7 +106,7 @@ def set_its_loop_and_execute(process: Any) -> None:
 )
 async def test_context_variables_go_into_a_nested_process_and_come_back() -> None:
     """Symptom: before 0.26 "This event loop is already running"; with nest_asyncio applied, what
-    the nested process set is lost when execute() returns (N65).
+    the nested process set is lost when execute() returns.
 
     Cause: the nested process is stepped by a task, which changes its own copy of the context.
     Fix: plumpy 0.26: execute() switches out, and stays in the caller's context.

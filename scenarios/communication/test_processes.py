@@ -5,35 +5,11 @@ import gc
 import inspect
 import unittest
 import weakref
-from typing import Any, Tuple
+from typing import Any
 
 import plumpy
 from harness.scenario import scenario
-
-
-class Waits(plumpy.Process):
-    """Waits until it is resumed; what it is resumed with is its result."""
-
-    def run(self) -> Any:
-        return plumpy.Wait(self.go_on)
-
-    def go_on(self, *args: Any) -> Any:
-        return args
-
-
-async def waiting() -> Tuple[Any, Any]:
-    """Return a process that waits, and the task that steps it."""
-    process = Waits()
-    task = asyncio.ensure_future(process.step_until_terminated())
-    while process.state is not plumpy.ProcessState.WAITING:
-        await asyncio.sleep(0)
-    return process, task
-
-
-async def ended(task: Any) -> None:
-    """Wait for the end of a task, a second at most."""
-    done, _ = await asyncio.wait([task], timeout=1)
-    assert done, "the task that steps the process waits for ever"
+from scenarios._processes import Waits, ended, waiting
 
 
 @scenario(
@@ -66,8 +42,8 @@ async def test_failure_of_a_waiting_process_ends_its_task() -> None:
 async def test_forced_kill_of_a_waiting_process_ends_its_task() -> None:
     """Symptom: the process is KILLED; the broker's task is never acknowledged.
 
-    Cause: as E2.
-    Fix: as E2.
+    Cause: the forced transition leaves the future of the waiting state as it is.
+    Fix: leaving the state ends the wait.
     """
     process, task = await waiting()
     if "force_kill" not in inspect.signature(process.kill).parameters:
@@ -201,7 +177,7 @@ async def test_process_can_be_stepped_again_after_a_cancellation() -> None:
 async def test_launched_process_lives_while_it_waits() -> None:
     """Symptom: a child process vanishes without a trace.
 
-    Cause: launch() keeps no reference to its task, and the loop keeps weak ones only (L28).
+    Cause: launch() keeps no reference to its task, and the loop keeps weak ones only.
     Fix: the process owns its task.
     """
 
@@ -254,7 +230,7 @@ async def test_cancelled_future_kills_its_process() -> None:
 async def test_future_of_a_cancelled_coroutine_is_done() -> None:
     """Symptom: a remote caller waits for ever.
 
-    Cause: create_task() captures Exception, and CancelledError is a BaseException since 3.8 (K02).
+    Cause: create_task() captures Exception, and CancelledError is a BaseException since 3.8.
     Fix: the cancellation is carried over.
     """
 

@@ -4,39 +4,13 @@ import asyncio
 import concurrent.futures
 import threading
 import time
-from typing import Any, Callable, List
-
-import kiwipy.rmq
+from typing import Any, List
 
 import plumpy
 from harness.scenario import scenario
-
-
-def connect(url: str) -> Any:
-    """Return a communicator with a thread of its own."""
-    return kiwipy.rmq.RmqThreadCommunicator.connect(connection_params={"url": url})
-
-
-async def answer(call: Callable[..., Any], *args: Any) -> Any:
-    """Make a remote call in another thread, as another program would, and return its answer."""
-
-    def elsewhere() -> Any:
-        value = call(*args)
-        while isinstance(value, concurrent.futures.Future):
-            value = value.result(timeout=5)
-        return value
-
-    return await asyncio.get_event_loop().run_in_executor(None, elsewhere)
-
-
-class Waits(plumpy.Process):
-    """Waits until it is resumed or killed."""
-
-    def run(self) -> Any:
-        return plumpy.Wait(self.go_on)
-
-    def go_on(self) -> None:
-        pass
+from scenarios._processes import Waits
+from scenarios._rabbitmq import answer, connect
+from scenarios._threads import slow_callers
 
 
 def _plant_deaf_processes() -> None:
@@ -166,7 +140,7 @@ def _plant_unwrapped_communicator() -> None:
     python=">=3.9",
 )
 async def test_subscriber_of_a_wrapped_communicator_runs_in_its_loop(amqp_url: str) -> None:
-    """Symptom: none; the way that works, next to B08.
+    """Symptom: none: a guard for the way that works. A raw communicator calls in its own thread.
 
     Cause: the wrapper schedules each call on the loop and hands the answer back.
     """
@@ -197,7 +171,7 @@ async def test_launch_task_is_taken_up_in_the_thread_of_the_loop(amqp_url: str) 
     """Symptom: none; launch, create and continue come before there is a process that could bring
     them into its loop, so the communicator has to be wrapped by hand.
 
-    Cause: as B08w, for the task queue.
+    Cause: the wrapper schedules each task on the loop and hands the answer back.
     """
     threads, called = [], threading.Event()
 
@@ -215,32 +189,6 @@ async def test_launch_task_is_taken_up_in_the_thread_of_the_loop(amqp_url: str) 
     assert threads == [threading.get_ident()]
 
 
-def slow_callers(loop: asyncio.AbstractEventLoop) -> None:
-    """Make who hands work to the loop go on only when the loop has done it and sleeps again.
-
-    That is one of the orders that two threads may take, and the one in which a wake-up gets lost.
-    """
-    select, hand_over, asleep = loop._selector.select, loop.call_soon_threadsafe, threading.Event()
-
-    def watched(timeout: Any = None) -> Any:
-        if timeout is None:
-            asleep.set()
-        try:
-            return select(timeout)
-        finally:
-            asleep.clear()
-
-    def patient(*args: Any, **options: Any) -> Any:
-        asleep.wait(1)
-        asleep.clear()
-        handle = hand_over(*args, **options)
-        asleep.wait(1)
-        return handle
-
-    loop._selector.select = watched
-    loop.call_soon_threadsafe = patient
-
-
 @scenario(
     id="B12",
     title="An RPC reply to an idle worker's caller is lost until the worker wakes up",
@@ -254,7 +202,7 @@ async def test_every_reply_of_an_idle_worker_is_delivered(amqp_url: str) -> None
     """Symptom: one reply in five comes with the next unrelated event, or never.
 
     Cause: the reply's future is an asyncio future of the loop, made in the communicator's thread;
-    if the answer is faster than the callback is added, call_soon() does not wake the loop (L05).
+    if the answer is faster than the callback is added, call_soon() does not wake the loop.
     Fix: futures are only touched in the thread of their loop.
     """
     communicator, loop = connect(amqp_url), asyncio.get_event_loop()
@@ -313,7 +261,7 @@ def _plant_connections_that_do_not_beat() -> None:
     python=">=3.9",
 )
 async def test_process_that_blocks_its_loop_stays_controllable(amqp_url: str) -> None:
-    """Symptom: none; the way that works, next to B10x.
+    """Symptom: none: a guard for the way that works. A connection in the blocked loop is closed.
 
     Cause: the communicator's thread goes on beating; what arrives meanwhile is answered when the
     step has ended.
@@ -343,7 +291,7 @@ async def test_process_that_blocks_its_loop_stays_controllable(amqp_url: str) ->
 async def test_connection_in_a_blocked_loop_is_kept(amqp_url: str) -> None:
     """Symptom: "missed heartbeats from client", and every process of the worker is redelivered.
 
-    Cause: the heartbeat is a task of the loop that the step blocks (L22).
+    Cause: the heartbeat is a task of the loop that the step blocks.
     Workaround: a connection in a thread of its own: kiwipy's RmqThreadCommunicator.
     """
     import aio_pika

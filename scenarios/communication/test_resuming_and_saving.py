@@ -2,35 +2,11 @@
 
 import asyncio
 import threading
-from typing import Any, Tuple
+from typing import Any
 
 import plumpy
 from harness.scenario import scenario
-
-
-class Waits(plumpy.Process):
-    """Waits until it is resumed; what it is resumed with is its result."""
-
-    def run(self) -> Any:
-        return plumpy.Wait(self.go_on)
-
-    def go_on(self, *args: Any) -> Any:
-        return args
-
-
-async def waiting() -> Tuple[Any, Any]:
-    """Return a process that waits, and the task that steps it."""
-    process = Waits()
-    task = asyncio.ensure_future(process.step_until_terminated())
-    while process.state is not plumpy.ProcessState.WAITING:
-        await asyncio.sleep(0)
-    return process, task
-
-
-async def ended(task: Any) -> None:
-    """Wait for the end of a task, a second at most."""
-    done, _ = await asyncio.wait([task], timeout=1)
-    assert done, "the task that steps the process waits for ever"
+from scenarios._processes import ended, waiting
 
 
 class Defaults(plumpy.Process):
@@ -75,7 +51,7 @@ async def test_second_resume_is_ignored() -> None:
 async def test_resume_from_another_thread_wakes_the_process() -> None:
     """Symptom: the process goes on only when its loop wakes up for something else.
 
-    Cause: resume() sets an asyncio future, which is no business of another thread (L06).
+    Cause: resume() sets an asyncio future, which is no business of another thread.
     Fix: loop.call_soon_threadsafe(process.resume, value).
     """
     process, task = await waiting()
@@ -113,7 +89,7 @@ async def test_resume_from_another_thread_wakes_the_process() -> None:
     python=">=3.9",
 )
 async def test_threadsafe_resume_from_another_thread_wakes_the_process() -> None:
-    """Symptom: none; the way that works, next to P18t.
+    """Symptom: none: a guard for the way that works. resume() by itself would not wake the loop.
 
     Cause: the call wakes the loop, and resume() runs in the loop's own thread.
     """

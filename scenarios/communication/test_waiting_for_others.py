@@ -2,13 +2,13 @@
 
 import asyncio
 import concurrent.futures
-import threading
 import unittest
 from typing import Any
 
 import kiwipy
 
 from harness.scenario import scenario
+from scenarios._threads import slow_callers
 
 
 def waiter(*args: Any, **options: Any) -> Any:
@@ -43,7 +43,7 @@ async def test_end_of_a_process_is_heard_by_who_subscribes_late() -> None:
     """Symptom: a parent waits for a child that has ended long ago.
 
     Cause: a broadcast reaches those who are subscribed at that moment; nothing is kept.
-    Workaround: subscribe first and then look once (W02), and look again from time to time.
+    Workaround: subscribe first and then look once, and look again from time to time.
     """
     loop, communicator = asyncio.get_event_loop(), kiwipy.LocalCommunicator()
     heard = loop.create_future()
@@ -63,7 +63,7 @@ async def test_end_of_a_process_is_heard_by_who_subscribes_late() -> None:
     python=">=3.9",
 )
 async def test_missed_broadcast_is_made_up_for_by_polling() -> None:
-    """Symptom: none; the way that works, next to W01.
+    """Symptom: none: a guard for the way that works, when the broadcast came before the waiter.
 
     Cause: the waiter subscribes, and then looks at the process itself, at once and again at each
     interval.
@@ -119,32 +119,6 @@ async def test_broadcast_alone_ends_the_wait() -> None:
         assert (await waiting).value == "finished"
 
 
-def slow_callers(loop: asyncio.AbstractEventLoop) -> None:
-    """Make who hands work to the loop go on only when the loop has done it and sleeps again.
-
-    That is one of the orders that two threads may take, and the one in which a wake-up gets lost.
-    """
-    select, hand_over, asleep = loop._selector.select, loop.call_soon_threadsafe, threading.Event()
-
-    def watched(timeout: Any = None) -> Any:
-        if timeout is None:
-            asleep.set()
-        try:
-            return select(timeout)
-        finally:
-            asleep.clear()
-
-    def patient(*args: Any, **options: Any) -> Any:
-        asleep.wait(1)
-        asleep.clear()
-        handle = hand_over(*args, **options)
-        asleep.wait(1)
-        return handle
-
-    loop._selector.select = watched
-    loop.call_soon_threadsafe = patient
-
-
 @scenario(
     id="B12p",
     title="A wrapped subscriber's answer is lost until the loop wakes up, without any broker",
@@ -154,10 +128,12 @@ def slow_callers(loop: asyncio.AbstractEventLoop) -> None:
     python=">=3.9",
 )
 async def test_every_answer_of_a_wrapped_subscriber_is_delivered() -> None:
-    """Symptom: as B12.
+    """Symptom: the answer to a message comes with the next unrelated event of the loop, or never.
 
-    Cause: as B12.
-    Fix: as B12.
+    Cause: the answer is an asyncio future of the loop, and the communicator's thread adds a
+    callback to it; if it is done by then, call_soon() is called from that thread, which wakes
+    nobody.
+    Fix: futures are only touched in the thread of their loop.
     """
     from plumpy.communications import convert_to_comm
 

@@ -15,6 +15,7 @@ def _import_aiocontextvars() -> None:
     title="aiocontextvars: a value set outside is not seen in a nested run on a new loop",
     source="https://github.com/fantix/aiocontextvars",
     present=("aiocontextvars; python_version < '3.7'",),
+    shown_in=("0.2.0",),
     python=">=3.6,<3.7",
     prepare=_import_aiocontextvars,
 )
@@ -44,14 +45,16 @@ async def test_backport_carries_a_value_into_a_new_loop() -> None:
     title="aiocontextvars: a value set outside is seen by a new task of the same loop",
     source="https://github.com/fantix/aiocontextvars",
     present=("aiocontextvars<0.2; python_version < '3.7'",),
+    shown_in=("0.1.2", "0.2.0"),
     python=">=3.6,<3.7",
     prepare=_import_aiocontextvars,
 )
 async def test_backport_carries_a_value_into_a_task_of_the_same_loop() -> None:
-    """Symptom: a value is lost in the first task that is made; the half that works, next to C01.
+    """Symptom: a value is lost in the first task that is made; in a nested run on a new loop it is
+    lost in every release.
 
-    Cause: in the same loop the current task is the outer one, but before 0.2 its context is not
-    the one that the back-port reads.
+    Cause: in the same loop the current task is the outer one, but before 0.2 its context is not the
+    one that the back-port reads.
     Fix: aiocontextvars 0.2.
     """
     from aiocontextvars import ContextVar
@@ -70,13 +73,14 @@ async def test_backport_carries_a_value_into_a_task_of_the_same_loop() -> None:
     title="contextvars 2.4 on Python 3.6: a value set in one task is seen by every other",
     source="https://github.com/MagicStack/contextvars/issues/13",
     present=("contextvars; python_version < '3.7'",),
+    shown_in=("2.4",),
     python=">=3.6,<3.7",
 )
 async def test_backport_keeps_tasks_apart() -> None:
     """Symptom: one request's id shows up in another's log.
 
     Cause: the plain back-port is thread-local storage; asyncio does not know it.
-    Fix: Python 3.7; aiocontextvars for tasks of one loop (but see C01).
+    Fix: Python 3.7; aiocontextvars for tasks of one loop (it loses nested runs on a new one).
     """
     from contextvars import ContextVar
 
@@ -94,6 +98,7 @@ async def test_backport_keeps_tasks_apart() -> None:
     title="aiocontextvars: nest_asyncio.apply() inside a task wipes every value set so far",
     source="https://github.com/erdewit/nest_asyncio",
     present=("aiocontextvars>=0.2; python_version < '3.7'",),
+    shown_in=("0.2.0",),
     python=">=3.6,<3.7",
     prepare=_import_aiocontextvars,
 )

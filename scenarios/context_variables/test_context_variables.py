@@ -39,7 +39,7 @@ def _plant_empty_context() -> None:
     python=">=3.7",
 )
 async def test_executor_sees_a_context_that_is_given_along() -> None:
-    """Symptom: none; the way that works, next to L13.
+    """Symptom: none; this is the way that works, where run_in_executor(None, f) loses them.
 
     Cause: the copy is made in the caller's thread and entered in the worker's.
     """
@@ -82,7 +82,7 @@ async def test_loop_in_a_thread_sees_the_callers_context() -> None:
     python=">=3.7",
 )
 async def test_loop_in_a_thread_sees_a_context_that_is_given_along() -> None:
-    """Symptom: none; the way that works, next to L14.
+    """Symptom: none; this is the way that works, where Thread(target=f) starts with none.
 
     Cause: the loop's tasks copy the context that the thread was started in.
     """
@@ -160,7 +160,7 @@ def _plant_coroutines_as_tasks() -> None:
     python=">=3.7",
 )
 async def test_variable_set_in_an_awaited_coroutine_is_seen_outside() -> None:
-    """Symptom: none; the way that works, next to X01.
+    """Symptom: none; this is the way that works, where a task would keep its change to itself.
 
     Cause: a coroutine awaited directly runs in the context of its caller.
     """

@@ -2,52 +2,12 @@
 
 import asyncio
 import contextvars
-import importlib
-import importlib.util
 import unittest
-from typing import Any, Awaitable, Callable
 
 from harness.scenario import scenario
-
-
-def nest_asyncio() -> Any:
-    """Return the module nest_asyncio, or its successor where only that is installed."""
-    found = importlib.util.find_spec("nest_asyncio") or importlib.util.find_spec("nest_asyncio2")
-    return importlib.import_module(found.name if found else "nest_asyncio")
-
+from scenarios._nesting import apply, nesting
 
 who = contextvars.ContextVar("who", default="nobody")
-
-
-async def check_nesting() -> None:
-    """Skip where this release cannot nest at all: L01n shows that, and it hides the rest."""
-    loop = asyncio.get_event_loop()
-    rounds, ran = loop.create_future(), []
-
-    async def nested() -> None:
-        ran.append(True)
-
-    def start() -> None:
-        asyncio.ensure_future(nested())
-        loop.call_soon(loop.call_soon, rounds.set_result, None)
-
-    loop.call_later(0, start)
-    try:
-        loop.run_until_complete(rounds)
-    except (AttributeError, RuntimeError) as error:
-        raise unittest.SkipTest("this release cannot nest here: %s" % error)
-    if not ran:
-        raise unittest.SkipTest("this release cannot nest here: no task runs in a nested run")
-
-
-async def nesting(main: Callable[[], Awaitable[None]]) -> None:
-    """Apply nest_asyncio and await main() in a task made after that."""
-    try:
-        nest_asyncio().apply()
-    except AttributeError as error:
-        raise unittest.SkipTest("apply() fails here (N13): %s" % error)
-    await asyncio.ensure_future(check_nesting())
-    await asyncio.ensure_future(main())
 
 
 @scenario(
@@ -65,10 +25,7 @@ async def test_token_can_be_reset_after_an_await() -> None:
     earlier step was foreign.
     Fix: 1.5.0.
     """
-    try:
-        nest_asyncio().apply()
-    except AttributeError as error:
-        raise unittest.SkipTest("apply() fails here (N13): %s" % error)
+    apply()
 
     async def main() -> None:
         token = who.set("task")
@@ -89,13 +46,11 @@ async def test_token_can_be_reset_after_an_await() -> None:
 async def test_variable_keeps_its_value_across_an_await() -> None:
     """Symptom: request ids or the current process are back to their defaults after any await.
 
-    Cause: as N01, and the copy was thrown away after each step.
-    Fix: 1.3.0 copies the values back (and leaves N01).
+    Cause: the patched Handle ran each step of a task in a copy of its context, and threw the copy
+    away after it.
+    Fix: 1.3.0 copies the values back; a token still cannot be reset before 1.5.0.
     """
-    try:
-        nest_asyncio().apply()
-    except AttributeError as error:
-        raise unittest.SkipTest("apply() fails here (N13): %s" % error)
+    apply()
 
     async def main() -> None:
         who.set("task")
@@ -124,7 +79,7 @@ def _plant_runs_in_an_empty_context() -> None:
     planted=_plant_runs_in_an_empty_context,
 )
 async def test_nested_run_on_the_same_loop_sees_the_callers_context() -> None:
-    """Symptom: none on Python 3.7 and later; with the back-port for 3.6 see C01.
+    """Symptom: none on Python 3.7 and later; the back-ports for 3.6 lose values in nested runs.
 
     Cause: the nested coroutine becomes a task, and a task starts in a copy of the context.
     """
@@ -148,7 +103,7 @@ async def test_nested_run_on_the_same_loop_sees_the_callers_context() -> None:
     planted=_plant_runs_in_an_empty_context,
 )
 async def test_nested_run_on_a_new_loop_sees_the_callers_context() -> None:
-    """Symptom: none on Python 3.7 and later; with the back-port for 3.6 see C01.
+    """Symptom: none on Python 3.7 and later; the back-ports for 3.6 lose values in nested runs.
 
     Cause: the context belongs to the thread's call stack, not to the loop.
     """

@@ -40,7 +40,7 @@ def _plant_unchained_futures() -> None:
     limit=3,
 )
 async def test_work_of_another_loop_can_be_awaited() -> None:
-    """Symptom: none; the way that works, next to L03.
+    """Symptom: none; this is the way that works, where a plain await is refused.
 
     Cause: the coroutine awaits its future in its own loop; wrap_future() carries the result over
     with call_soon_threadsafe().
@@ -65,10 +65,11 @@ async def test_work_of_another_loop_can_be_awaited() -> None:
     present=("python_version >= '3.6'",),
 )
 async def test_done_callback_of_a_foreign_future_is_called() -> None:
-    """Symptom: a silent hang: asyncio.wait(), shield() and callbacks raise nothing, unlike L03.
+    """Symptom: a silent hang: asyncio.wait(), shield() and callbacks raise nothing (a plain await
+    does).
 
     Cause: the callback is scheduled on the future's own loop, and nobody runs that.
-    Fix: as L03; make sure which loop a future is for.
+    Fix: asyncio.run_coroutine_threadsafe() to the loop that the future is for, while it runs.
     """
     foreign, called = asyncio.new_event_loop().create_future(), []
     foreign.add_done_callback(called.append)

@@ -2,20 +2,13 @@
 
 import asyncio
 import gc
-import importlib
-import importlib.util
+import sys
 import threading
-import unittest
 import warnings
-from typing import Any, Callable
+from typing import Callable
 
 from harness.scenario import scenario
-
-
-def nest_asyncio() -> Any:
-    """Return the module nest_asyncio, or its successor where only that is installed."""
-    found = importlib.util.find_spec("nest_asyncio") or importlib.util.find_spec("nest_asyncio2")
-    return importlib.import_module(found.name if found else "nest_asyncio")
+from scenarios._nesting import apply
 
 
 async def in_thread(function: Callable[[], object]) -> object:
@@ -50,12 +43,9 @@ async def test_worker_thread_gets_a_loop_under_nest_asyncio() -> None:
     """Symptom: what works with 1.5.7 fails with any other, and in a program without nest_asyncio.
 
     Cause: from 1.5.7 on, the patched policy makes a loop in every thread.
-    Workaround: as L07; do not rely on it.
+    Workaround: new_event_loop() and set_event_loop() in each thread; do not rely on the patch.
     """
-    try:
-        nest_asyncio().apply(asyncio.get_event_loop())
-    except AttributeError as error:
-        raise unittest.SkipTest("apply() fails here (N13): %s" % error)
+    apply(asyncio.get_event_loop())
     assert isinstance(await in_thread(asyncio.get_event_loop), asyncio.AbstractEventLoop)
 
 
@@ -66,7 +56,7 @@ async def test_worker_thread_gets_a_loop_under_nest_asyncio() -> None:
     planted=lambda: setattr(asyncio, "set_event_loop", lambda loop: None),
 )
 async def test_worker_thread_has_the_loop_that_it_set() -> None:
-    """Symptom: none; the way that works, next to L07.
+    """Symptom: none; this is the way that works, where get_event_loop() alone raises.
 
     Cause: the current loop is kept for each thread on its own.
     """
@@ -185,7 +175,7 @@ def _plant_close_without_cancel() -> None:
     python=">=3.7",
 )
 async def test_run_lets_pending_tasks_clean_up() -> None:
-    """Symptom: none; the way that works, next to L20.
+    """Symptom: none; this is the way that works, where loop.close() alone abandons them.
 
     Cause: asyncio.run() cancels every task and runs the loop until they have ended.
     """
@@ -343,7 +333,7 @@ def _plant_runs_that_set_their_loop() -> None:
     planted=_plant_runs_that_set_their_loop,
 )
 async def test_current_loop_is_the_same_after_a_plain_run_of_a_new_loop() -> None:
-    """Symptom: none; the way that works, next to N05.
+    """Symptom: none; this is how plain asyncio does it, and nest_asyncio 1.3 did not.
 
     Cause: run_until_complete() makes its loop the running one while it runs, and sets nothing.
     """
@@ -420,7 +410,6 @@ async def test_loop_of_a_worker_thread_can_run_a_subprocess() -> None:
     Cause: up to 3.7 the child watcher lives in the main thread's loop.
     Fix: Python 3.8 (ThreadedChildWatcher).
     """
-    import sys
 
     async def main() -> int:
         process = await asyncio.create_subprocess_exec(sys.executable, "-S", "-c", "")
@@ -433,3 +422,35 @@ async def test_loop_of_a_worker_thread_can_run_a_subprocess() -> None:
 
     asyncio.set_event_loop(None)
     assert await in_thread(worker) == 0
+
+
+_exit_codes = []
+
+
+def _run_a_child_on_a_loop_that_is_not_current() -> None:
+    """Run a subprocess in the main thread, on a new loop, while another one is the current loop."""
+
+    async def child() -> int:
+        process = await asyncio.create_subprocess_exec(sys.executable, "-S", "-c", "")
+        return await process.wait()
+
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    _exit_codes.append(asyncio.new_event_loop().run_until_complete(child()))
+
+
+@scenario(
+    id="L32",
+    title="A subprocess on a new loop that is not the current one: no event of its end",
+    source="https://docs.python.org/3.8/library/asyncio-policy.html#process-watchers",
+    present=("python_version < '3.8'",),
+    prepare=_run_a_child_on_a_loop_that_is_not_current,
+    limit=3,
+)
+async def test_new_loop_in_the_main_thread_hears_of_the_end_of_its_child() -> None:
+    """Symptom: process.wait() never returns, although the child ended long ago.
+
+    Cause: up to 3.7 the child watcher is attached to the current loop, which does not run, and
+    that is where the signal of the child's end is delivered.
+    Fix: Python 3.8 (ThreadedChildWatcher). Workaround: set_event_loop() the loop before it runs.
+    """
+    assert _exit_codes == [0]

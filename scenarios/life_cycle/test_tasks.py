@@ -135,7 +135,7 @@ async def test_task_lives_until_it_is_done() -> None:
     planted=lambda: globals().update(kept=weakref.WeakSet()),
 )
 async def test_kept_task_lives_until_it_is_done() -> None:
-    """Symptom: none; the way that works, next to L28.
+    """Symptom: none; this is the way that works, where the loop alone does not keep a task.
 
     Cause: a strong reference from outside the cycle.
     """
@@ -256,7 +256,7 @@ async def test_exception_of_a_threadsafe_coroutine_is_reported() -> None:
     limit=3,
 )
 async def test_exception_of_a_threadsafe_coroutine_is_raised_by_its_result() -> None:
-    """Symptom: none; the way that works, next to R01.
+    """Symptom: none; this is the way that works: ask the future.
 
     Cause: the concurrent future carries the exception to the thread that asks.
     """

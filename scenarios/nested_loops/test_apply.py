@@ -2,21 +2,14 @@
 
 import asyncio
 import concurrent.futures
-import importlib
-import importlib.util
 import sys
 import types
 import unittest
 import warnings
-from typing import Any, List
+from typing import List
 
 from harness.scenario import scenario
-
-
-def nest_asyncio() -> Any:
-    """Return the module nest_asyncio, or its successor where only that is installed."""
-    found = importlib.util.find_spec("nest_asyncio") or importlib.util.find_spec("nest_asyncio2")
-    return importlib.import_module(found.name if found else "nest_asyncio")
+from scenarios._nesting import apply
 
 
 @scenario(
@@ -31,7 +24,9 @@ async def test_apply_works() -> None:
     Cause: 1.3.1 patched a method that only Python 3.8 and later have.
     Fix: 1.3.2.
     """
-    nest_asyncio().apply()
+    import nest_asyncio
+
+    nest_asyncio.apply()
 
 
 @scenario(
@@ -50,10 +45,7 @@ async def test_apply_takes_the_current_loop_when_none_runs() -> None:
 
     def program() -> None:
         asyncio.set_event_loop(type("Loop", (asyncio.SelectorEventLoop,), {})())
-        try:
-            nest_asyncio().apply()
-        except AttributeError as error:
-            raise unittest.SkipTest("apply() fails here (N13): %s" % error)
+        apply()
 
     await asyncio.get_event_loop().run_in_executor(None, program)
 
@@ -66,8 +58,8 @@ def _apply_without_a_current_loop() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            nest_asyncio().apply()
-        except (RuntimeError, ValueError, AttributeError) as error:
+            apply()
+        except (RuntimeError, ValueError, unittest.SkipTest) as error:
             _said.append("%s: %s" % (type(error).__name__, error))
     _said.extend(str(warning.message) for warning in caught)
 
@@ -113,14 +105,14 @@ async def test_apply_says_nothing_about_policies() -> None:
 
     def program() -> None:
         asyncio.set_event_loop(type("Loop", (asyncio.SelectorEventLoop,), {})())
-        nest_asyncio().apply()
+        apply()
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             await asyncio.get_event_loop().run_in_executor(None, program)
-        except (AttributeError, ValueError) as error:
-            raise unittest.SkipTest("apply() fails here (N13, N14): %s" % error)
+        except ValueError as error:
+            raise unittest.SkipTest("apply() fails here: %s" % error)
     said = [str(warning.message) for warning in caught if "policy" in str(warning.message)]
     assert not said, said[0]
 
@@ -146,10 +138,7 @@ async def test_future_made_before_apply_is_an_asyncio_future_after_it() -> None:
     asyncio.isfuture().
     """
     future = asyncio.get_event_loop().create_future()
-    try:
-        nest_asyncio().apply()
-    except AttributeError as error:
-        raise unittest.SkipTest("apply() fails here (N13): %s" % error)
+    apply()
     assert isinstance(future, asyncio.Future)
 
 
@@ -166,8 +155,8 @@ async def test_future_made_before_apply_is_an_asyncio_future_after_it() -> None:
 async def test_tornado_knows_the_futures_of_the_patched_asyncio() -> None:
     """Symptom: "assert is_future(future)" fails in tornado's IOLoop.add_future().
 
-    Cause: tornado.concurrent keeps the future classes in a tuple that it made before the swap
-    (N28). A stand-in with just that tuple takes tornado's place here.
+    Cause: tornado.concurrent keeps the future classes in a tuple that it made before the swap that
+    apply() makes. A stand-in with just that tuple takes tornado's place here.
     Fix: 1.4.0 puts the new class into tornado's tuple.
     """
     concurrent_module = types.ModuleType("tornado.concurrent")
@@ -179,10 +168,7 @@ async def test_tornado_knows_the_futures_of_the_patched_asyncio() -> None:
     package = types.ModuleType("tornado")
     package.concurrent = concurrent_module  # type: ignore[attr-defined]
     sys.modules.update({"tornado": package, "tornado.concurrent": concurrent_module})
-    try:
-        nest_asyncio().apply()
-    except AttributeError as error:
-        raise unittest.SkipTest("apply() fails here (N13): %s" % error)
+    apply()
     future = asyncio.Future()
     assert isinstance(future, concurrent_module.FUTURES)  # type: ignore[attr-defined]
 
@@ -215,10 +201,7 @@ async def test_policy_of_ones_own_still_works_after_apply() -> None:
                 return running
 
         asyncio.set_event_loop_policy(MyPolicy())
-        try:
-            nest_asyncio().apply(running)
-        except AttributeError as error:
-            raise unittest.SkipTest("apply() fails here (N13): %s" % error)
+        apply(running)
         current = await running.run_in_executor(None, asyncio.get_event_loop)
         assert current is running
 
@@ -244,7 +227,7 @@ async def test_refused_apply_leaves_asyncio_as_it_was() -> None:
 
     before = asyncio.Task, asyncio.Future, getattr(asyncio, "run", None)
     try:
-        nest_asyncio().apply(NoSelectorLoop())
+        apply(NoSelectorLoop())
     except Exception:
         pass
     assert (asyncio.Task, asyncio.Future, getattr(asyncio, "run", None)) == before

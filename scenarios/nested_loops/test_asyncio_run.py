@@ -1,46 +1,18 @@
 """What becomes of asyncio.run() once nest_asyncio was applied."""
 
 import asyncio
-import importlib
-import importlib.util
 import threading
 import unittest
 import warnings
-from typing import Any, Callable, List
+from typing import Callable, List
 
 from harness.scenario import scenario
-
-
-def nest_asyncio() -> Any:
-    """Return the module nest_asyncio, or its successor where only that is installed."""
-    found = importlib.util.find_spec("nest_asyncio") or importlib.util.find_spec("nest_asyncio2")
-    return importlib.import_module(found.name if found else "nest_asyncio")
-
-
-async def program(body: Callable[[asyncio.AbstractEventLoop], object]) -> object:
-    """Run body(loop) in a fresh thread whose current loop nest_asyncio was applied to.
-
-    The loop has a class of its own, so that apply() does not reach the loop that runs this test.
-    """
-
-    def in_thread() -> object:
-        loop = type("Loop", (asyncio.SelectorEventLoop,), {})()
-        asyncio.set_event_loop(loop)
-        try:
-            nest_asyncio().apply(loop)
-        except AttributeError as error:
-            raise unittest.SkipTest("apply() fails here (N13): %s" % error)
-        return body(loop)
-
-    return await asyncio.get_event_loop().run_in_executor(None, in_thread)
+from scenarios._nesting import apply, program
 
 
 async def in_thread_without_loop(body: Callable[[], object]) -> object:
     """Apply nest_asyncio here, then call body() in a fresh thread that has no current loop."""
-    try:
-        nest_asyncio().apply()
-    except AttributeError as error:
-        raise unittest.SkipTest("apply() fails here (N13): %s" % error)
+    apply()
     return await asyncio.get_event_loop().run_in_executor(None, body)
 
 
@@ -223,7 +195,7 @@ async def test_current_loop_is_no_closed_one_after_run() -> None:
             asyncio.run(nested)
         except RuntimeError as error:
             nested.close()
-            raise unittest.SkipTest("no run in a thread here (N16): %s" % error)
+            raise unittest.SkipTest("no run in a thread here: %s" % error)
         try:
             current = asyncio.get_event_loop()
         except RuntimeError:
@@ -279,8 +251,8 @@ async def test_run_uses_the_current_loop() -> None:
 async def test_current_loop_is_the_same_after_the_patched_run() -> None:
     """Symptom: after asyncio.run() get_event_loop() raises, or returns another loop.
 
-    Cause: 0.9.0 to 1.0.0 called asyncio's own run(), which ends with set_event_loop(None) (L10);
-    1.5.2 to 1.5.4 set a loop of their own.
+    Cause: 0.9.0 to 1.0.0 called asyncio's own run(), which ends with set_event_loop(None); 1.5.2 to
+    1.5.4 set a loop of their own.
     Fix: 1.5.5.
     """
 
@@ -298,7 +270,7 @@ def _ask_the_patched_asyncio_for_a_loop() -> None:
     """Apply nest_asyncio to a loop that is not the current one; then ask for the current one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        nest_asyncio().apply(type("Loop", (asyncio.SelectorEventLoop,), {})())
+        apply(type("Loop", (asyncio.SelectorEventLoop,), {})())
         try:
             asyncio.get_event_loop().close()
             _made_silently.append(True)
@@ -386,7 +358,7 @@ async def test_run_closes_the_loop_that_it_made() -> None:
             return asyncio.run(nested)
         except RuntimeError as error:
             nested.close()
-            raise unittest.SkipTest("no run in a thread here (N16): %s" % error)
+            raise unittest.SkipTest("no run in a thread here: %s" % error)
 
     made = await in_thread_without_loop(body)
     assert made.is_closed()

@@ -1,49 +1,10 @@
 """Cancelling or timing out a task that is blocked in a nested run."""
 
 import asyncio
-import importlib
-import importlib.util
-import unittest
-from typing import Any, Awaitable, Callable
+from typing import Any
 
 from harness.scenario import scenario
-
-
-def nest_asyncio() -> Any:
-    """Return the module nest_asyncio, or its successor where only that is installed."""
-    found = importlib.util.find_spec("nest_asyncio") or importlib.util.find_spec("nest_asyncio2")
-    return importlib.import_module(found.name if found else "nest_asyncio")
-
-
-async def check_nesting() -> None:
-    """Skip where this release cannot nest at all: L01n shows that, and it hides the rest."""
-    loop = asyncio.get_event_loop()
-    rounds, ran = loop.create_future(), []
-
-    async def nested() -> None:
-        ran.append(True)
-
-    def start() -> None:
-        asyncio.ensure_future(nested())
-        loop.call_soon(loop.call_soon, rounds.set_result, None)
-
-    loop.call_later(0, start)
-    try:
-        loop.run_until_complete(rounds)
-    except (AttributeError, RuntimeError) as error:
-        raise unittest.SkipTest("this release cannot nest here: %s" % error)
-    if not ran:
-        raise unittest.SkipTest("this release cannot nest here: no task runs in a nested run")
-
-
-async def nesting(main: Callable[[], Awaitable[None]]) -> None:
-    """Apply nest_asyncio and await main() in a task made after that."""
-    try:
-        nest_asyncio().apply()
-    except AttributeError as error:
-        raise unittest.SkipTest("apply() fails here (N13): %s" % error)
-    await asyncio.ensure_future(check_nesting())
-    await asyncio.ensure_future(main())
+from scenarios._nesting import nesting
 
 
 def after_rounds(rounds: int, future: Any) -> None:
@@ -103,10 +64,11 @@ async def test_cancellation_interrupts_a_nested_run() -> None:
 )
 async def test_timeout_interrupts_a_nested_run() -> None:
     """Symptom: the limit is not kept. On 3.7 to 3.11 TimeoutError comes late, on 3.12 the outer
-    task is cancelled instead, from 3.13 on nothing is raised at all. (On 3.6 it comes
-    in time: wait_for() did not wait for the task it cancelled.)
+    task is cancelled instead, from 3.13 on nothing is raised at all. (On 3.6 it comes in time:
+    wait_for() did not wait for the task it cancelled.)
 
-    Cause: a time-out is a cancellation, see N40.
+    Cause: a time-out is a cancellation, and that can only mark a task whose frame is suspended;
+    this one is in the middle of a call, under the nested run.
     Workaround: put the time-out inside, around the nested coroutine.
     """
 

@@ -1,51 +1,13 @@
 """Nested runs and asyncio's idea of the current task."""
 
 import asyncio
-import importlib
-import importlib.util
 import sys
 import threading
 import unittest
-from typing import Any, Awaitable, Callable, Dict, List
+from typing import Any, Dict, List
 
 from harness.scenario import scenario
-
-
-def nest_asyncio() -> Any:
-    """Return the module nest_asyncio, or its successor where only that is installed."""
-    found = importlib.util.find_spec("nest_asyncio") or importlib.util.find_spec("nest_asyncio2")
-    return importlib.import_module(found.name if found else "nest_asyncio")
-
-
-async def check_nesting() -> None:
-    """Skip where this release cannot nest at all: L01n shows that, and it hides the rest."""
-    loop = asyncio.get_event_loop()
-    rounds, ran = loop.create_future(), []
-
-    async def nested() -> None:
-        ran.append(True)
-
-    def start() -> None:
-        asyncio.ensure_future(nested())
-        loop.call_soon(loop.call_soon, rounds.set_result, None)
-
-    loop.call_later(0, start)
-    try:
-        loop.run_until_complete(rounds)
-    except (AttributeError, RuntimeError) as error:
-        raise unittest.SkipTest("this release cannot nest here: %s" % error)
-    if not ran:
-        raise unittest.SkipTest("this release cannot nest here: no task runs in a nested run")
-
-
-async def nesting(main: Callable[[], Awaitable[None]]) -> None:
-    """Apply nest_asyncio and await main() in a task made after that."""
-    try:
-        nest_asyncio().apply()
-    except AttributeError as error:
-        raise unittest.SkipTest("apply() fails here (N13): %s" % error)
-    await asyncio.ensure_future(check_nesting())
-    await asyncio.ensure_future(main())
+from scenarios._nesting import apply, nesting
 
 
 def current_task() -> Any:
@@ -123,9 +85,9 @@ async def test_callback_in_a_nested_run_has_no_current_task() -> None:
 async def test_steps_in_two_threads_do_not_break_each_other() -> None:
     """Symptom: "KeyError" in leave_task, or "Leaving task ... does not match the current task".
 
-    Cause: nothing keeps a second thread out (N10), and each saves and restores the other's
-    current task. Where nothing is raised a stale task stays the current one, and the next C task
-    cannot be entered: a hang.
+    Cause: apply() takes the guard away that keeps a second thread out, and each saves and restores
+    the other's current task. Where nothing is raised a stale task stays the current one, and the
+    next C task cannot be entered: a hang.
     Workaround: hand work over with run_coroutine_threadsafe().
     """
     errors: List[Dict[str, Any]] = []
@@ -187,7 +149,7 @@ async def test_task_made_before_apply_runs_in_a_nested_run() -> None:
 
     async def nests() -> None:
         try:
-            nest_asyncio().apply(loop)
+            apply(loop)
             loop.run_until_complete(asyncio.wait([early], timeout=0.1))
         except (AttributeError, RuntimeError) as error:
             raise unittest.SkipTest("this release cannot nest here: %s" % error)
@@ -213,12 +175,13 @@ async def test_task_made_before_apply_runs_in_a_nested_run() -> None:
 async def test_eager_task_runs_in_a_nested_run() -> None:
     """Symptom: with asyncio.eager_task_factory every nested run hangs.
 
-    Cause: eager_task_factory was bound to the C Task at import; see N18 for what C tasks do.
+    Cause: eager_task_factory was bound to the C Task at import, and a C task cannot be entered
+    while another task is the current one.
     Fix: 1.6.0; on Python 3.14 nest-asyncio2.
     """
     loop = asyncio.get_event_loop()
     try:
-        nest_asyncio().apply(loop)
+        apply(loop)
         loop.run_until_complete(asyncio.sleep(0))
     except (AttributeError, RuntimeError) as error:
         raise unittest.SkipTest("this release cannot nest here: %s" % error)
@@ -240,7 +203,7 @@ async def test_timeout_can_be_used_in_a_task() -> None:
     puts in place.
     Fix: nest-asyncio2 1.6.1.
     """
-    nest_asyncio().apply()
+    apply()
 
     async def main() -> None:
         async with asyncio.timeout(10):

@@ -1,26 +1,11 @@
 """The loop is not re-entrant, and what nest_asyncio changes about that."""
 
 import asyncio
-import importlib
-import importlib.util
 import unittest
 from typing import Any, Coroutine
 
 from harness.scenario import scenario
-
-
-def nest_asyncio() -> Any:
-    """Return the module nest_asyncio, or its successor where only that is installed."""
-    found = importlib.util.find_spec("nest_asyncio") or importlib.util.find_spec("nest_asyncio2")
-    return importlib.import_module(found.name if found else "nest_asyncio")
-
-
-def apply_here() -> None:
-    """Apply nest_asyncio to the running loop; skip where apply() itself fails."""
-    try:
-        nest_asyncio().apply()
-    except AttributeError as error:
-        raise unittest.SkipTest("apply() fails here (N13): %s" % error)
+from scenarios._nesting import apply
 
 
 def nest(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -70,14 +55,14 @@ async def test_patched_loop_is_reentrant() -> None:
     no longer agree with asyncio about the current task.
     Fix: nest_asyncio 1.3.0; on Python 3.14 nest-asyncio2.
     """
-    apply_here()
+    apply()
 
     async def main() -> int:
         nested = asyncio.sleep(0, result=42)
         try:
             return asyncio.get_event_loop().run_until_complete(nested)
         except AttributeError as error:
-            raise unittest.SkipTest("this release cannot nest here (N58): %s" % error)
+            raise unittest.SkipTest("this release cannot nest here: %s" % error)
         finally:
             nested.close()
 
@@ -143,19 +128,20 @@ async def test_run_is_reentrant() -> None:
     ),
 )
 async def test_patched_run_is_reentrant() -> None:
-    """Symptom: as L16, or L01n: the patched asyncio.run() ends in the loop's own refusal.
+    """Symptom: "asyncio.run() cannot be called from a running event loop", or "This event loop is
+    already running", although apply() was called.
 
     Cause: the patched run() only calls run_until_complete() of the current loop.
     Fix: nest_asyncio 1.3.0; on Python 3.14 nest-asyncio2.
     """
-    apply_here()
+    apply()
 
     async def main() -> int:
         nested = asyncio.sleep(0, result=42)
         try:
             return asyncio.run(nested)
         except AttributeError as error:
-            raise unittest.SkipTest("this release cannot nest here (N58): %s" % error)
+            raise unittest.SkipTest("this release cannot nest here: %s" % error)
         finally:
             nested.close()
 
@@ -177,7 +163,7 @@ async def test_runner_is_reentrant() -> None:
     Cause: apply() replaces asyncio.run only; Runner.run() asks for the running loop itself.
     Workaround: none inside the loop; use the Runner in another thread.
     """
-    apply_here()
+    apply()
     with asyncio.Runner() as runner:
         nested = asyncio.sleep(0, result=42)
         try:
@@ -199,7 +185,7 @@ async def test_every_loop_of_the_class_can_nest() -> None:
     Cause: apply() patched the class but kept its counter on the instance.
     Fix: 0.9.7; before, call apply() for one loop only and use no other.
     """
-    apply_here()
+    apply()
     nest(asyncio.sleep(0))
 
     def in_thread() -> None:
@@ -230,7 +216,7 @@ async def test_nested_run_uses_no_removed_api() -> None:
     Cause: 0.9.2 asked Task.all_tasks(), deprecated since 3.7.
     Fix: 0.9.3.
     """
-    apply_here()
+    apply()
     nested = asyncio.sleep(0)
     try:
         asyncio.get_event_loop().run_until_complete(nested)
@@ -253,7 +239,7 @@ async def test_nested_run_executes_a_task_submitted_before() -> None:
     Cause: the ready queue was emptied for the nested run, and the task's first step was in it.
     Fix: 0.9.2 for the awaited task itself, 0.9.3 for what that task waits for.
     """
-    apply_here()
+    apply()
     submitted = asyncio.ensure_future(asyncio.sleep(0))
 
     async def waits_for_submitted() -> None:

@@ -2,38 +2,12 @@
 
 import asyncio
 import gc
-import importlib
-import importlib.util
 import logging
 import time
-import unittest
-from typing import Any, Callable, Dict, List
+from typing import Any, Dict, List
 
 from harness.scenario import scenario
-
-
-def nest_asyncio() -> Any:
-    """Return the module nest_asyncio, or its successor where only that is installed."""
-    found = importlib.util.find_spec("nest_asyncio") or importlib.util.find_spec("nest_asyncio2")
-    return importlib.import_module(found.name if found else "nest_asyncio")
-
-
-async def program(body: Callable[[asyncio.AbstractEventLoop], object]) -> object:
-    """Run body(loop) in a fresh thread whose current loop nest_asyncio was applied to.
-
-    The loop has a class of its own, so that apply() does not reach the loop that runs this test.
-    """
-
-    def in_thread() -> object:
-        loop = type("Loop", (asyncio.SelectorEventLoop,), {})()
-        asyncio.set_event_loop(loop)
-        try:
-            nest_asyncio().apply(loop)
-        except AttributeError as error:
-            raise unittest.SkipTest("apply() fails here (N13): %s" % error)
-        return body(loop)
-
-    return await asyncio.get_event_loop().run_in_executor(None, in_thread)
+from scenarios._nesting import program
 
 
 @scenario(

@@ -2,80 +2,10 @@
 
 import asyncio
 import asyncio.events
-import importlib
-import importlib.util
 import unittest
-from typing import Any, Awaitable, Callable
 
 from harness.scenario import scenario
-
-
-def nest_asyncio() -> Any:
-    """Return the module nest_asyncio, or its successor where only that is installed."""
-    found = importlib.util.find_spec("nest_asyncio") or importlib.util.find_spec("nest_asyncio2")
-    return importlib.import_module(found.name if found else "nest_asyncio")
-
-
-async def check_nesting() -> None:
-    """Skip where this release cannot nest at all: L01n shows that, and it hides the rest."""
-    loop = asyncio.get_event_loop()
-    rounds, ran = loop.create_future(), []
-
-    async def nested() -> None:
-        ran.append(True)
-
-    def start() -> None:
-        asyncio.ensure_future(nested())
-        loop.call_soon(loop.call_soon, rounds.set_result, None)
-
-    loop.call_later(0, start)
-    try:
-        loop.run_until_complete(rounds)
-    except (AttributeError, RuntimeError) as error:
-        raise unittest.SkipTest("this release cannot nest here: %s" % error)
-    if not ran:
-        raise unittest.SkipTest("this release cannot nest here: no task runs in a nested run")
-
-
-async def nesting(main: Callable[[], Awaitable[None]]) -> None:
-    """Apply nest_asyncio and await main() in a task made after that."""
-    try:
-        nest_asyncio().apply()
-    except AttributeError as error:
-        raise unittest.SkipTest("apply() fails here (N13): %s" % error)
-    await asyncio.ensure_future(check_nesting())
-    await asyncio.ensure_future(main())
-
-
-def run_other_loop() -> None:
-    """Run a second loop to its end inside the running one; skip where that is refused."""
-    other = asyncio.new_event_loop()
-    done = asyncio.sleep(0)
-    try:
-        other.run_until_complete(done)
-    except RuntimeError as error:
-        done.close()
-        raise unittest.SkipTest("this release runs no second loop: %s" % error)
-    finally:
-        other.close()
-
-
-async def program(body: Callable[[asyncio.AbstractEventLoop], object]) -> object:
-    """Run body(loop) in a fresh thread whose current loop nest_asyncio was applied to.
-
-    The loop has a class of its own, so that apply() does not reach the loop that runs this test.
-    """
-
-    def in_thread() -> object:
-        loop = type("Loop", (asyncio.SelectorEventLoop,), {})()
-        asyncio.set_event_loop(loop)
-        try:
-            nest_asyncio().apply(loop)
-        except AttributeError as error:
-            raise unittest.SkipTest("apply() fails here (N13): %s" % error)
-        return body(loop)
-
-    return await asyncio.get_event_loop().run_in_executor(None, in_thread)
+from scenarios._nesting import check_nesting, nesting, program
 
 
 @scenario(
@@ -110,13 +40,18 @@ async def test_no_loop_runs_after_the_run() -> None:
 async def test_running_loop_is_set_back_after_a_run_of_another_loop() -> None:
     """Symptom: get_running_loop() flickers; the next await attaches to the wrong loop.
 
-    Cause: as N03: B stays the running loop after its run.
+    Cause: 1.3.0 wrote run_until_complete() anew and never took the running loop back, so B stays
+    it.
     Fix: 1.4.0.
     """
 
     async def main() -> None:
-        before = asyncio._get_running_loop()
-        run_other_loop()
+        before, done = asyncio._get_running_loop(), asyncio.sleep(0)
+        try:
+            asyncio.new_event_loop().run_until_complete(done)
+        except RuntimeError as error:
+            done.close()
+            raise unittest.SkipTest("this release runs no second loop: %s" % error)
         assert asyncio._get_running_loop() is before
 
     await nesting(main)
@@ -132,8 +67,8 @@ async def test_running_loop_is_set_back_after_a_run_of_another_loop() -> None:
 async def test_current_loop_is_the_same_after_a_run_of_a_new_loop() -> None:
     """Symptom: after running a loop made with new_event_loop(), get_event_loop() returns that loop.
 
-    Cause: get_event_loop() prefers the running loop, and that is stale (N03); the loop set with
-    set_event_loop() is unchanged.
+    Cause: get_event_loop() prefers the running loop, which stays set after the run; the loop set
+    with set_event_loop() is unchanged.
     Fix: 1.4.0. Workaround: run the new loop in a thread of its own.
     """
 
@@ -142,7 +77,7 @@ async def test_current_loop_is_the_same_after_a_run_of_a_new_loop() -> None:
         try:
             process_loop.run_until_complete(asyncio.sleep(0))
         except AttributeError as error:
-            raise unittest.SkipTest("this release serves one loop only (N57): %s" % error)
+            raise unittest.SkipTest("this release serves one loop only: %s" % error)
         assert asyncio.get_event_loop() is loop
 
     await program(body)
@@ -158,7 +93,7 @@ async def test_current_loop_is_the_same_after_a_run_of_a_new_loop() -> None:
 async def test_running_loop_is_set_back_after_a_run_that_fails() -> None:
     """Symptom: one failing test, and every later test of the process is told that a loop runs.
 
-    Cause: as N03; the way out by an exception is a way out too.
+    Cause: 1.3.0 never took the running loop back; the way out by an exception is a way out too.
     Fix: 1.4.0 restores in a finally block.
     """
 
@@ -186,7 +121,8 @@ async def test_second_test_of_a_process_can_run_its_own_loop() -> None:
     """Symptom: tests fail by their order: "Cannot run the event loop while another loop is
     running", and no such loop is to be found.
 
-    Cause: as N03; the second test's loop is one that apply() did not patch, and it looks.
+    Cause: 1.3.0 never took the running loop back; the second test's loop is one that apply() did
+    not patch, and it looks.
     Fix: 1.4.0. Workaround: a process for each test.
     """
 
@@ -216,8 +152,8 @@ async def test_second_test_of_a_process_can_run_its_own_loop() -> None:
 async def test_loop_can_run_forever_after_it_ran_until_complete() -> None:
     """Symptom: the second, ordinary run of a program is refused; nothing is nested.
 
-    Cause: the stale running loop of N03 meets asyncio's own check in run_forever(), whose name
-    differs by Python release, so that it was silenced in three steps.
+    Cause: the running loop, which stays set after a run, meets asyncio's own check in
+    run_forever(), whose name differs by Python release, so that it was silenced in three steps.
     Fix: 1.3.1 (Python 3.8+), 1.3.3 (3.7), 1.4.0 (3.6).
     """
 
@@ -280,7 +216,8 @@ async def test_loop_is_running_inside_its_own_run() -> None:
 async def test_running_loop_cannot_be_closed() -> None:
     """Symptom: instead of "Cannot close a running event loop" the loop is closed under its tasks.
 
-    Cause: close() asks is_running(), see N31.
+    Cause: close() asks is_running(), and the new run_until_complete() did not record the thread
+    that runs the loop.
     Fix: 1.4.3.
     """
 
@@ -295,6 +232,67 @@ async def test_running_loop_cannot_be_closed() -> None:
 
 
 @scenario(
+    id="N31n",
+    title="loop.is_running() is False inside a nested run, or after it",
+    source="https://github.com/erdewit/nest_asyncio/commit/a54ead7",
+    present=("nest-asyncio>=1.3.0,<1.4.3",),
+    shown_in=("1.4.2", "1.4.3"),
+)
+async def test_loop_is_running_inside_a_nested_run_and_after_it() -> None:
+    """Symptom: libraries that ask is_running() in a nested run start a second loop, or close this.
+
+    Cause: the new run_until_complete() did not record the thread that runs the loop.
+    Fix: 1.4.3.
+    """
+
+    def body(loop: asyncio.AbstractEventLoop) -> None:
+        async def is_running() -> bool:
+            return loop.is_running()
+
+        async def main() -> None:
+            assert loop.run_until_complete(is_running()), "not running inside the nested run"
+            assert loop.is_running(), "not running any more, after a nested run"
+
+        loop.run_until_complete(check_nesting())
+        loop.run_until_complete(main())
+
+    await program(body)
+
+
+@scenario(
+    id="N32n",
+    title="loop.close() succeeds inside a nested run, under the outer one",
+    source="https://github.com/erdewit/nest_asyncio/commit/a54ead7",
+    present=("nest-asyncio>=1.3.0,<1.4.3",),
+    shown_in=("1.4.2", "1.4.3"),
+)
+async def test_loop_cannot_be_closed_inside_a_nested_run() -> None:
+    """Symptom: instead of "Cannot close a running event loop" the loop is closed, and the outer run
+    breaks.
+
+    Cause: close() asks is_running(), and the new run_until_complete() did not record the thread
+    that runs the loop.
+    Fix: 1.4.3.
+    """
+
+    def body(loop: asyncio.AbstractEventLoop) -> None:
+        async def closes() -> bool:
+            try:
+                loop.close()
+            except RuntimeError:
+                return False
+            return True
+
+        async def main() -> None:
+            assert not loop.run_until_complete(closes()), "closed while running"
+
+        loop.run_until_complete(check_nesting())
+        loop.run_until_complete(main())
+
+    await program(body)
+
+
+@scenario(
     id="N63",
     title="Debug mode does not notice call_soon() from the wrong thread",
     source="https://docs.python.org/3/library/asyncio-dev.html#debug-mode",
@@ -302,9 +300,10 @@ async def test_running_loop_cannot_be_closed() -> None:
     shown_in=("1.4.2", "1.4.3"),
 )
 async def test_debug_mode_refuses_call_soon_from_another_thread() -> None:
-    """Symptom: no "Non-thread-safe operation" error, and the callback is late (L05).
+    """Symptom: no "Non-thread-safe operation" error, and the callback is late.
 
-    Cause: the check needs the id of the thread that runs the loop, see N31.
+    Cause: the check needs the id of the thread that runs the loop, which the new
+    run_until_complete() did not record.
     Fix: 1.4.3.
     """
 
@@ -329,11 +328,11 @@ async def test_debug_mode_refuses_call_soon_from_another_thread() -> None:
     shown_in=("1.6.0",),
 )
 async def test_second_thread_cannot_run_a_running_loop() -> None:
-    """Symptom: steps of one loop run in two threads; later "KeyError" or "Leaving task ... does
-    not match the current task" (N09).
+    """Symptom: steps of one loop run in two threads; later "KeyError" or "Leaving task ... does not
+    match the current task".
 
-    Cause: to allow nesting, the check "This event loop is already running" is patched out, and
-    with it the protection against a run from another thread.
+    Cause: to allow nesting, the check "This event loop is already running" is patched out, and with
+    it the protection against a run from another thread.
     Workaround: hand work over with run_coroutine_threadsafe().
     """
 
@@ -385,8 +384,12 @@ async def test_set_loop_is_the_same_after_a_nested_run() -> None:
             if hasattr(asyncio.events, "_get_event_loop_policy")
             else asyncio.get_event_loop_policy
         )
-        before = policy(), policy()._local._loop
-        run_other_loop()
+        before, done = (policy(), policy()._local._loop), asyncio.sleep(0)
+        try:
+            asyncio.new_event_loop().run_until_complete(done)
+        except RuntimeError as error:
+            done.close()
+            raise unittest.SkipTest("this release runs no second loop: %s" % error)
         assert (policy(), policy()._local._loop) == before
 
     await nesting(main)

@@ -1,67 +1,10 @@
 """Several nested runs in one loop: they share one stack, one ready queue, one order."""
 
 import asyncio
-import importlib
-import importlib.util
 import unittest
-from typing import Any, Awaitable, Callable
 
 from harness.scenario import scenario
-
-
-def nest_asyncio() -> Any:
-    """Return the module nest_asyncio, or its successor where only that is installed."""
-    found = importlib.util.find_spec("nest_asyncio") or importlib.util.find_spec("nest_asyncio2")
-    return importlib.import_module(found.name if found else "nest_asyncio")
-
-
-async def check_nesting() -> None:
-    """Skip where this release cannot nest at all: L01n shows that, and it hides the rest."""
-    loop = asyncio.get_event_loop()
-    rounds, ran = loop.create_future(), []
-
-    async def nested() -> None:
-        ran.append(True)
-
-    def start() -> None:
-        asyncio.ensure_future(nested())
-        loop.call_soon(loop.call_soon, rounds.set_result, None)
-
-    loop.call_later(0, start)
-    try:
-        loop.run_until_complete(rounds)
-    except (AttributeError, RuntimeError) as error:
-        raise unittest.SkipTest("this release cannot nest here: %s" % error)
-    if not ran:
-        raise unittest.SkipTest("this release cannot nest here: no task runs in a nested run")
-
-
-async def nesting(main: Callable[[], Awaitable[None]]) -> None:
-    """Apply nest_asyncio and await main() in a task made after that."""
-    try:
-        nest_asyncio().apply()
-    except AttributeError as error:
-        raise unittest.SkipTest("apply() fails here (N13): %s" % error)
-    await asyncio.ensure_future(check_nesting())
-    await asyncio.ensure_future(main())
-
-
-async def program(body: Callable[[asyncio.AbstractEventLoop], object]) -> object:
-    """Run body(loop) in a fresh thread whose current loop nest_asyncio was applied to.
-
-    The loop has a class of its own, so that apply() does not reach the loop that runs this test.
-    """
-
-    def in_thread() -> object:
-        loop = type("Loop", (asyncio.SelectorEventLoop,), {})()
-        asyncio.set_event_loop(loop)
-        try:
-            nest_asyncio().apply(loop)
-        except AttributeError as error:
-            raise unittest.SkipTest("apply() fails here (N13): %s" % error)
-        return body(loop)
-
-    return await asyncio.get_event_loop().run_in_executor(None, in_thread)
+from scenarios._nesting import apply, check_nesting, nesting, program
 
 
 @scenario(
@@ -106,10 +49,11 @@ async def test_two_siblings_can_nest() -> None:
     limit=3,
 )
 async def test_many_siblings_next_to_background_tasks_end() -> None:
-    """Symptom: a hang, or N06.
+    """Symptom: a hang, or "IndexError: pop from an empty deque".
 
-    Cause: as N06; 1.1.0 to 1.2.3 swallowed the IndexError in the patched run_forever(), and with it
-    the callback that ends the run.
+    Cause: a round pops as many handles as it counted before it started; a sibling's nested run has
+    taken some of them. 1.1.0 to 1.2.3 swallowed the IndexError in the patched run_forever(), and
+    with it the callback that ends the run.
     Fix: 1.3.0.
     """
 
@@ -211,8 +155,9 @@ async def test_nested_run_can_wait_for_a_task_that_is_in_a_nested_run() -> None:
 async def test_nested_runs_can_wait_for_each_other() -> None:
     """Symptom: code that is fine with threads or greenlets hangs with nested runs.
 
-    Cause: as N19, with an event that A sets after its nested run.
-    Workaround: as N19.
+    Cause: A is told, but its nested run lies under B's on the one stack and cannot return; so A
+    never sets the event that B waits for.
+    Workaround: await instead of nesting in one of them; greenlets have no such order.
     """
 
     async def main() -> None:
@@ -340,7 +285,7 @@ async def test_nested_run_leaves_the_round_that_was_under_way_intact() -> None:
     await turn
     nested = asyncio.sleep(0)
     try:
-        nest_asyncio().apply(loop)
+        apply(loop)
         loop.run_until_complete(nested)
     except (AttributeError, RuntimeError) as error:
         nested.close()

@@ -62,7 +62,7 @@ def _plant_sleepy_loop() -> None:
     planted=_plant_sleepy_loop,
 )
 async def test_threadsafe_callback_from_another_thread_runs_at_once() -> None:
-    """Symptom: none; the way that works, next to L05.
+    """Symptom: none; this is the way that works, where call_soon() wakes nobody.
 
     Cause: call_soon_threadsafe() writes one byte to the self-pipe that the loop selects on.
     """
@@ -82,7 +82,7 @@ async def test_threadsafe_callback_from_another_thread_runs_at_once() -> None:
 async def test_future_set_by_another_thread_wakes_its_waiter() -> None:
     """Symptom: the waiter hangs although the event is set, until something unrelated happens.
 
-    Cause: asyncio's primitives are not thread-safe; their wake-up is a plain call_soon() (L05).
+    Cause: asyncio's primitives are not thread-safe; their wake-up is a plain call_soon().
     Fix: loop.call_soon_threadsafe(future.set_result, value).
     """
     woken = threading.Event()
@@ -152,7 +152,7 @@ async def test_result_of_a_threadsafe_call_is_there_in_the_loops_thread() -> Non
     limit=3,
 )
 async def test_result_of_a_threadsafe_call_is_there_in_another_thread() -> None:
-    """Symptom: none; the way that works, next to L17.
+    """Symptom: none; this is the way that works, where the loop's own thread would deadlock.
 
     Cause: the thread that blocks is not the thread that runs the coroutine.
     """
@@ -276,7 +276,7 @@ def _plant_executor_in_the_loops_thread() -> None:
     planted=_plant_executor_in_the_loops_thread,
 )
 async def test_heartbeat_goes_on_while_an_executor_blocks() -> None:
-    """Symptom: none; the way that works, next to L22.
+    """Symptom: none; this is the way that works, where a blocking call stops every heartbeat.
 
     Cause: the loop keeps its thread; the blocking call has another.
     """

@@ -72,7 +72,7 @@ async def test_marked_async_test_in_a_testcase_fails() -> None:
     Cause: pytest hands methods of a TestCase to unittest, which calls them and ignores the
     coroutine; pytest-asyncio never sees them. Only pytest 5.4.0 and 5.4.1 handed them to a plugin;
     without one they skip the test, and the run is green too.
-    Fix: unittest.IsolatedAsyncioTestCase, or no TestCase; -W error shows it (T04).
+    Fix: unittest.IsolatedAsyncioTestCase, or no TestCase; -W error shows it.
     """
     ended = pytest_run(IN_TESTCASE, *(PLUGIN if importlib.util.find_spec("pytest_asyncio") else []))
     assert ended.returncode == 1, ended.stdout
@@ -83,14 +83,14 @@ STRICT = ["-W", "error"]
 
 @scenario(
     id="T04",
-    title="'pytest -W error' does not turn the vacuous pass of T01 into a failure",
+    title="'pytest -W error' does not make a failure of an async test that never ran",
     source="https://docs.pytest.org/en/stable/how-to/failures.html#unraisable",
     present=("pytest>=5.3.5,<5.4.0", "pytest>=5.4.2,<6.2", "pytest>=5.4.2; python_version < '3.8'"),
     limit=30,  # a pytest of its own has to start
     planted=STRICT.clear,
 )
 async def test_warnings_as_errors_show_a_coroutine_that_never_ran() -> None:
-    """Symptom: even strict settings let T01 pass.
+    """Symptom: even strict settings let a failing async test of a TestCase pass.
 
     Cause: "coroutine was never awaited" is raised where nobody can catch it; it takes
     sys.unraisablehook (Python 3.8) and a pytest that uses it (6.2) to make it a failure.
@@ -132,7 +132,7 @@ def _plant_no_plugin() -> None:
     limit=30,  # a pytest of its own has to start
 )
 async def test_marked_async_test_fails_by_its_own_assertion() -> None:
-    """Symptom: none; the way that works, next to T01.
+    """Symptom: none; this is the way that works, where a TestCase would hide the failure.
 
     Cause: pytest-asyncio runs coroutine functions that pytest itself collects.
     """
@@ -183,7 +183,7 @@ def _plant_plain_testcase() -> None:
     planted=_plant_plain_testcase,
 )
 async def test_async_method_of_an_isolated_testcase_runs() -> None:
-    """Symptom: none; the way that works, next to L12.
+    """Symptom: none; this is the way that works, where unittest.TestCase ignores the coroutine.
 
     Cause: this class runs the coroutine in a loop of its own.
     """

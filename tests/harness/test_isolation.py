@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +38,25 @@ def test_an_assertion_that_fails_is_a_bug_with_its_traceback() -> None:
     seen = look(body)
     assert (seen.outcome, seen.message) == (Outcome.BUG, "AssertionError: not so")
     assert "in body" in seen.detail
+
+
+def test_a_library_that_this_python_cannot_read_is_not_applicable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "library_of_old.py").write_text("async = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    async def body() -> None:
+        import library_of_old  # type: ignore[import-not-found]  # noqa: F401
+
+    assert look(body).outcome is Outcome.NOT_APPLICABLE
+
+
+def test_a_syntax_error_that_the_body_makes_is_not_the_librarys() -> None:
+    async def body() -> None:
+        compile("1 +", "<text>", "eval")
+
+    assert look(body).outcome is Outcome.BROKEN
 
 
 def test_the_parent_is_left_as_it_was() -> None:

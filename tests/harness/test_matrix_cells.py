@@ -45,6 +45,22 @@ def test_all_final_releases_of_every_project_that_the_record_names() -> None:
     assert planned(make("demo<2", "demo2>=3", library="demo")) == [*own, ("demo2", "3.0")]
 
 
+@scenario(id="T2", title="t", source="s", library="demo")
+async def takes_either() -> None:
+    try:
+        import demo  # type: ignore[import-not-found]  # noqa: F401
+    except ImportError:
+        import demo2 as demo  # type: ignore[import-not-found]  # noqa: F401
+
+
+@pytest.mark.usefixtures("demo")
+def test_fork_that_is_imported_where_the_library_is_missing_belongs_to_the_grid() -> None:
+    record = record_of(takes_either)
+    assert record is not None
+    own = [("demo", "1.0"), ("demo", "1.1"), ("demo", "2.0")]
+    assert planned(record) == [*own, ("demo2", "3.0")]
+
+
 def test_bug_of_python_itself_has_interpreters_only(harness_cache: object) -> None:
     assert planned(make("python_version < '3.8'")) == [(None, None)]
 

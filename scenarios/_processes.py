@@ -1,0 +1,31 @@
+"""A process that waits, as several scenarios about plumpy need one."""
+
+import asyncio
+from typing import Any, Tuple
+
+import plumpy
+
+
+class Waits(plumpy.Process):
+    """Waits until it is resumed; what it is resumed with is its result."""
+
+    def run(self) -> Any:
+        return plumpy.Wait(self.go_on)
+
+    def go_on(self, *args: Any) -> Any:
+        return args
+
+
+async def waiting() -> Tuple[Any, Any]:
+    """Return a process that waits, and the task that steps it."""
+    process = Waits()
+    task = asyncio.ensure_future(process.step_until_terminated())
+    while process.state is not plumpy.ProcessState.WAITING:
+        await asyncio.sleep(0)
+    return process, task
+
+
+async def ended(task: Any) -> None:
+    """Wait for the end of a task, a second at most."""
+    done, _ = await asyncio.wait([task], timeout=1)
+    assert done, "the task that steps the process waits for ever"
