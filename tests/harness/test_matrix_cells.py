@@ -48,7 +48,7 @@ def test_all_final_releases_of_every_project_that_the_record_names() -> None:
 @scenario(id="T2", title="t", source="s", library="demo")
 async def takes_either() -> None:
     try:
-        import demo  # type: ignore[import-not-found]  # noqa: F401
+        import demo  # type: ignore[import-not-found]
     except ImportError:
         import demo2 as demo  # type: ignore[import-not-found]  # noqa: F401
 
