@@ -214,15 +214,8 @@ class PortNamespace(MutableMapping[str, AnyPort], Port):
         return absorb(self, port_namespace, exclude, include, namespace_options)
 
     def project(self, port_values: Mapping[str, Any]) -> MutableMapping[str, Any]:
-        """Return those of the values, in any depth, for which there is a port."""
-        result: dict[str, Any] = {}
-        for name, value in port_values.items():
-            port = self._ports.get(name)
-            if isinstance(port, PortNamespace) and isinstance(value, Mapping):
-                result[name] = port.project(value)
-            elif port is not None:
-                result[name] = value
-        return result
+        """Return those of the values for whose names there is a port or namespace here."""
+        return {name: value for name, value in port_values.items() if name in self._ports}
 
     def pre_process(self, port_values: MutableMapping[str, Any]) -> AttributesFrozendict:
         """Return the values with defaults filled in, as a frozen dictionary at every level.

@@ -38,7 +38,9 @@ def emit(process: Process, output_port: str, value: Any) -> None:
             nested = {part: nested}
         error = namespace.validate_dynamic_ports(nested, tuple(declared[:-1]))
     if error is not None:
-        where = output_port if undeclared and namespace.dynamic else error.port
+        where = error.port
+        if undeclared and namespace.dynamic:
+            where = output_port if declared else f"{namespace.name}{SEPARATOR}{output_port}"
         raise ValueError(f"Error validating output '{value}' for port '{where}': {error.message}")
     _put(process._outputs, path, name, value, output_port)
     process.on_output_emitted(output_port, value, port is None)

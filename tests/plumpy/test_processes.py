@@ -486,6 +486,20 @@ def test_spec_belongs_to_its_class() -> None:
     assert Child.spec() is Child.spec() is not Inputs.spec()
 
 
+def test_undeclared_output_of_a_wrong_type_is_named_by_its_whole_path() -> None:
+    class Typed(Process):
+        @classmethod
+        def define(cls, spec: Any) -> None:
+            super().define(spec)
+            spec.outputs.valid_type = int
+            spec.output_namespace("ns", valid_type=int)
+
+    process = Typed()
+    for label, path in {"x": "outputs.x", "a.b": "outputs.a.b", "ns.a.b": "ns.a.b"}.items():
+        with pytest.raises(ValueError, match=rf"Error validating output 's' for port '{path}':"):
+            process.out(label, "s")
+
+
 def test_description() -> None:
     """The docstring of the class and its spec."""
 
