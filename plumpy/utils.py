@@ -85,6 +85,9 @@ class AttributesDict(types.SimpleNamespace):
     """A namespace whose attributes can be used as items."""
 
     def __getitem__(self, item: str) -> Any:
+        if not isinstance(item, str):
+            # what `in` and `for` ask for
+            raise TypeError(f"attribute name must be string, not '{type(item).__name__}'")
         try:
             return self.__dict__[item]
         except KeyError:

@@ -62,12 +62,8 @@ class _FunctionCall(_Instruction):
     def __init__(self, func: WC_COMMAND_TYPE) -> None:
         if not callable(func):
             raise TypeError(f"func is not a function, got {type(func)}")
-        parameters = list(inspect.signature(func).parameters.values())
-        if (
-            len(parameters) != 1
-            or parameters[0].kind not in (inspect.Parameter.POSITIONAL_ONLY, _POSITIONAL)
-            or parameters[0].default is not inspect.Parameter.empty
-        ):
+        # `*args` may follow, as in many decorators
+        if len(inspect.getfullargspec(func).args) != 1:
             raise TypeError(f"Step must take one argument only: self, unlike {func!r}")
         self._fn = func
 
@@ -273,9 +269,6 @@ class _Return(_Instruction):
 
     def get_description(self) -> str:
         return "Return from the outline immediately"
-
-
-_POSITIONAL = inspect.Parameter.POSITIONAL_OR_KEYWORD
 
 
 def _ensure_instruction(command: Any) -> _Instruction:

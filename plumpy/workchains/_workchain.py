@@ -14,7 +14,13 @@ from ..process_spec import ProcessSpec
 from ..processes import _saving
 from ..utils import PID_TYPE, SAVED_STATE_TYPE
 from ._awaitables import Awaitables
-from ._instructions import WC_COMMAND_TYPE, _Block, _FunctionCall, _Instruction
+from ._instructions import (
+    WC_COMMAND_TYPE,
+    _Block,
+    _ensure_instruction,
+    _FunctionCall,
+    _Instruction,
+)
 from ._steppers import STEPPER_STATE, Stepper, _PropagateReturn
 
 if TYPE_CHECKING:
@@ -46,7 +52,8 @@ class WorkChainSpec(ProcessSpec):
         :raises TypeError: if something else is given, or a function that does not take exactly the
             work chain
         """
-        self._outline = _Block(commands)
+        # The only one is the outline itself: that is how its stepper is saved and described.
+        self._outline = _ensure_instruction(commands[0]) if len(commands) == 1 else _Block(commands)
 
     def get_outline(self) -> _Instruction | _FunctionCall:
         """Return the steps of the work chain."""

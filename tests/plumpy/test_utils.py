@@ -56,6 +56,8 @@ def test_attributes_dict() -> None:
         values["y"]
     with pytest.raises(AttributeError):
         del values["y"]
+    with pytest.raises(TypeError):
+        list(values)
 
 
 def test_load_object_and_function() -> None:

@@ -218,6 +218,12 @@ class TestDefinition:
         with pytest.raises(AssertionError, match="not yet been set"):
             str(if_(Chain.yes))
 
+    def test_a_decorated_step_may_take_what_it_passes_on(self):
+        WorkChainSpec().outline(lambda self, *args, **kwargs: None)
+        for wrong in (lambda *args: None, lambda self, other=1: None, int):
+            with pytest.raises(TypeError):
+                WorkChainSpec().outline(wrong)
+
     def test_the_description_has_the_outline(self):
         def documented(self):
             """What it
@@ -394,6 +400,28 @@ class TestCheckpoints:
             points += 1
         assert points > 10
         assert (chain.ctx.log, chain.result()) == (expected, 5)
+
+    @pytest.mark.parametrize(
+        ("make", "stepper"),
+        [
+            (lambda c: [c.s1], "_FunctionStepper"),
+            (lambda c: [if_(c.yes)(c.s1)], "_IfStepper"),
+            (lambda c: [while_(c.below)(c.s1)], "_WhileStepper"),
+            (lambda c: [return_(3)], "_ReturnStepper"),
+        ],
+    )
+    async def test_a_single_instruction_is_the_whole_outline(self, make, stepper):
+        """So 0.26.1 saves it, and expects it: there is no block around it."""
+        cls = with_outline(make)
+        expected = await run(cls)
+        chain = cls()
+        while not chain.has_terminated():
+            bundle = Bundle(chain, dereference=True)
+            assert bundle["stepper_state"]["!!meta"]["class_name"] == f"plumpy.workchains:{stepper}"
+            chain = bundle.unbundle()
+            await chain.step()
+        assert (chain.ctx.log, chain.result()) == (expected.ctx.log, expected.result())
+        assert not isinstance(cls.spec().get_description()["outline"], list)
 
     async def test_a_checkpoint_made_during_a_step_leads_back_to_that_step(self):
         bundles = []
