@@ -61,8 +61,10 @@ class BadRange:
 
     def __str__(self) -> str:
         text = self.first if self.first == self.last else f"{self.first} to {self.last}"
-        before = f"last good before {self.good_before}" if self.good_before else ""
-        after = f"first good after {self.good_after}" if self.good_after else "no good one after"
+        before = f"last good one before: {self.good_before}" if self.good_before else ""
+        after = "no good one after"
+        if self.good_after:
+            after = f"first good one after: {self.good_after}"
         about = "; ".join(part for part in (before, after) if part)
         unclear = f"; no evidence from {', '.join(self.unclear)}" if self.unclear else ""
         return f"{text} ({about}{unclear})"

@@ -56,7 +56,7 @@ def test_range_says_where_it_is_unclear_at_its_end():
     rows = {"1.0": "bug", "1.1": "broken", "1.2": "ok"}
     (found,) = grid(rows).bad_ranges("3.11.7", "nest-asyncio")
     assert found == BadRange("1.0", "1.0", None, "1.2", ("1.1",))
-    assert str(found) == "1.0 (first good after 1.2; no evidence from 1.1)"
+    assert str(found) == "1.0 (first good one after: 1.2; no evidence from 1.1)"
 
 
 def test_interpreters_of_one_history_are_told_of_together():
