@@ -377,7 +377,7 @@ def _with_place(reason: str, evidence: str) -> str:
         f"{os.path.basename(path)}:{line} in {function}"
         for text, order in ((tasks if found else "", -1), (threads, 1))
         for path, line, function in _FRAME.findall(text)[::order]
-        if not path.startswith(("lib/", "/usr/lib/python", "<"))
+        if not path.startswith(("lib/", "/usr/lib/python", "<")) and function != "_hang"
     ]
     return f"{reason}; waits at {own[0]}" if own else reason
 

@@ -9,12 +9,22 @@ from harness.scenario import scenario
 from scenarios._nesting import apply
 
 
+async def open_portal() -> None:
+    """Open a portal in this task; skip where this release cannot, with the greenlet of today."""
+    import greenback
+
+    try:
+        await greenback.ensure_portal()
+    except RuntimeError as error:
+        raise unittest.SkipTest("no portal here: %s" % error)
+
+
 @scenario(
     id="G01",
     title="greenback.has_portal() raises outside of async code",
     source="https://github.com/oremanj/greenback/issues/12",
-    library="greenback",
-    shown_in=("1.3.0",),
+    present=("greenback>=1.0,<1.1",),
+    shown_in=("1.0.0", "1.1.0"),
     python=">=3.8",
 )
 async def test_there_is_no_portal_outside_of_async_code() -> None:
@@ -36,15 +46,15 @@ async def test_there_is_no_portal_outside_of_async_code() -> None:
     id="G02",
     title="greenback.has_portal() raises in a callback of the loop",
     source="https://github.com/oremanj/greenback/issues/16",
-    library="greenback",
-    shown_in=("1.3.0",),
+    present=("greenback>=1.0,<1.1",),
+    shown_in=("1.0.0", "1.1.0"),
     python=">=3.8",
 )
 async def test_there_is_no_portal_in_a_callback() -> None:
-    """Symptom: an error, where False is the answer.
+    """Symptom: AsyncLibraryNotFoundError, where False is the answer.
 
-    Cause: has_portal() looked the current task up, and a callback has none.
-    Fix: greenback 1.1.0 already answers False; its change log says 1.1.1.
+    Cause: has_portal() asked sniffio which library runs, and sniffio knows it in tasks only.
+    Fix: greenback 1.1.0 (the report was closed with 1.1.1).
     """
     import greenback
 
@@ -91,7 +101,7 @@ async def test_synchronous_code_can_wait_in_every_task() -> None:
     async def other_task() -> Any:
         return synchronous()
 
-    await greenback.ensure_portal()
+    await open_portal()
     assert synchronous() == 42
     assert await asyncio.ensure_future(other_task()) == 42
 
@@ -122,6 +132,7 @@ async def test_siblings_with_portals_wait_in_any_order() -> None:
     """
     import greenback
 
+    await open_portal()
     turns = [asyncio.Event() for _ in range(201)]
     order = []
 
@@ -155,6 +166,7 @@ async def test_cancellation_and_context_reach_through_a_portal() -> None:
     """
     import greenback
 
+    await open_portal()
     who, seen = contextvars.ContextVar("who", default="nobody"), []
 
     async def sets() -> None:

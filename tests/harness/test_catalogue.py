@@ -64,6 +64,21 @@ def test_guard_says_so() -> None:
     assert row(made(library="demo"))[3] == "guard"
 
 
+def test_guard_stands_below_the_table_with_what_its_docstring_says() -> None:
+    @scenario(id="X1", title="t", source="https://example.org/1", library="demo")
+    async def test_it() -> None:
+        """Symptom: none; this is
+        the way that works.
+
+        Cause: it is good.
+        """
+
+    record = record_of(test_it)
+    assert record is not None
+    assert "- X1: none; this is the way that works.\n" in table([record])
+    assert "- X1" not in table([made(present=("demo<2",))])
+
+
 def test_source_is_named_by_its_issue() -> None:
     cells = row(made(source="https://github.com/someone/thing/issues/12"))
     assert cells[6].startswith("[thing #12](")
