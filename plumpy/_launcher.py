@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -28,6 +29,12 @@ LOGGER = logging.getLogger("plumpy.process_comms")
 
 #: Seconds that the answer to a task waits until its process can be called.
 SETTLING_TIME = 5.0
+#: Arguments of processes that no message can have.
+_OF_THIS_PROGRAM: dict[str, type[Any] | tuple[type[Any], ...]] = {
+    "loop": asyncio.AbstractEventLoop,
+    "communicator": kiwipy.Communicator,
+    "logger": (logging.Logger, logging.LoggerAdapter),
+}
 
 
 class ProcessLauncher:
@@ -181,10 +188,13 @@ class ProcessLauncher:
             raise ValueError(f"{KWARGS_KEY} must have names as keys: {brief(kwargs)}")
         try:
             # The class has a metaclass that hides the parameters of its constructor.
-            constructor = inspect.signature(process_class.__init__)
+            constructor = _signature(process_class.__init__)
             given = constructor.bind_partial(None, *args, **kwargs).arguments
         except (TypeError, ValueError) as exc:
             raise ValueError(f"{identifier} cannot be made with these arguments: {exc}") from exc
+        for name, kind in _OF_THIS_PROGRAM.items():
+            if given.get(name) is not None and not isinstance(given[name], kind):
+                raise ValueError(f"{name} cannot come with a task: {brief(given[name])}")
         if "loop" in constructor.parameters and "loop" not in given and self._loop is not None:
             kwargs["loop"] = self._loop
         if (
@@ -227,12 +237,18 @@ def _report(stepping: asyncio.Task[Any]) -> None:
         LOGGER.error("a process stopped stepping", exc_info=stepping.exception())
 
 
+@functools.lru_cache(maxsize=1024)
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(function)
+
+
 def check_arguments(work: Callable[..., Any], arguments: Any) -> dict[str, Any]:
     """Check the arguments of a task against the parameters of the method that works on it."""
     if not isinstance(arguments, Mapping):
         raise ValueError(f"the arguments of a task must be a mapping, not {brief(arguments)}")
     try:
-        inspect.signature(work).bind(None, **arguments)
+        # What comes first: the object, and the communicator or message.
+        _signature(getattr(work, "__func__", work)).bind(None, None, **arguments)
     except TypeError as exc:
         raise ValueError(f"the task has the wrong arguments: {exc}") from None
     return dict(arguments)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ SCHEMA = (
     """,
     "CREATE INDEX IF NOT EXISTS runs_to_adopt ON runs (queue, expires) WHERE active = 1",
     "CREATE INDEX IF NOT EXISTS runs_by_name ON runs (name)",
+    "CREATE INDEX IF NOT EXISTS runs_by_worker ON runs (worker) WHERE active = 1",
+    "CREATE INDEX IF NOT EXISTS runs_to_answer ON runs (queue) WHERE callers <> '[]'",
     """
     CREATE TABLE IF NOT EXISTS effects (
         pid TEXT NOT NULL,
@@ -105,6 +108,7 @@ class Ledger:
     Pids are texts here, as the persister writes them.
 
     :raises PersistenceError: by every method, if the database fails
+    :raises ValueError: by every method that writes, if the database has no form for a text
     """
 
     #: SQL for the present time, for a floating-point column, and for a parameter.
@@ -112,6 +116,8 @@ class Ledger:
     REAL = "REAL"
     #: Begins a statement that inserts unless the row exists.
     IGNORE = "ON CONFLICT DO NOTHING"
+    #: Ends a query for rows that nobody else may change before the end of the transaction.
+    LOCKED = ""
 
     def __init__(self) -> None:
         # What executes statements in the transaction of :meth:`together`, in its thread.
@@ -128,26 +134,33 @@ class Ledger:
         """Return a transaction of the database."""
         raise NotImplementedError
 
+    def read(self, statement: str, *parameters: Any) -> list[Any]:
+        """Execute a query, in the transaction that there is, if there is one."""
+        outer: Execute | None = getattr(self._outer, "execute", None)
+        return (
+            self.query(statement, *parameters) if outer is None else outer(statement, *parameters)
+        )
+
+    def query(self, statement: str, *parameters: Any) -> list[Any]:
+        """Execute a query, without keeping anyone from writing."""
+        raise NotImplementedError
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Execute]:
         """Yield what executes a statement with ``?`` for its parameters and returns the rows."""
         outer: Execute | None = getattr(self._outer, "execute", None)
-        if outer is None:
-            with self.begin() as execute:
-                yield execute
-            return
-        outer("SAVEPOINT one")
-        try:
+        if outer is not None:
             yield outer
-        except BaseException:
-            outer("ROLLBACK TO SAVEPOINT one")
-            raise
-        finally:
-            outer("RELEASE SAVEPOINT one")
+            return
+        with self.begin() as execute:
+            yield execute
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Make one transaction of what this thread does; one that fails does not undo the rest.
+        """Make one transaction of what this thread does.
+
+        :class:`LeaseLost` may be caught within: nothing was written before it was raised. Any other
+        error must not be: it may have undone what was written.
 
         :raises PersistenceError: if it cannot be committed; nothing of it is written then
         """
@@ -160,20 +173,17 @@ class Ledger:
 
     def load(self, pid: str) -> str | None:
         """Return the last checkpoint of a process."""
-        with self.transaction() as execute:
-            rows = execute(_sql.LOAD, pid, "null")
+        rows = self.read(_sql.LOAD, pid, "null")
         return rows[0][0] if rows else None
 
     def find(self, pid: str) -> Run | None:
         """Return what is known of a process."""
-        with self.transaction() as execute:
-            rows = execute(f"SELECT {COLUMNS} FROM runs WHERE pid = ?", pid)
+        rows = self.read(f"SELECT {COLUMNS} FROM runs WHERE pid = ?", pid)
         return Run.of(rows[0]) if rows else None
 
     def find_by_name(self, name: str) -> list[Run]:
         """Return the processes whose pid reads ``name``, however it is written."""
-        with self.transaction() as execute:
-            rows = execute(f"SELECT {COLUMNS} FROM runs WHERE name = ?", name)
+        rows = self.read(f"SELECT {COLUMNS} FROM runs WHERE name = ?", name)
         return [Run.of(row) for row in rows]
 
     def all(self, *, active: bool | None = None, limit: int = -1) -> list[Run]:
@@ -184,14 +194,12 @@ class Ledger:
         """
         where = "" if active is None else f"WHERE active = {int(active)}"
         bound = "" if limit < 0 else f"LIMIT {int(limit)}"
-        with self.transaction() as execute:
-            rows = execute(f"SELECT {COLUMNS} FROM runs {where} ORDER BY created DESC {bound}")
+        rows = self.read(f"SELECT {COLUMNS} FROM runs {where} ORDER BY created DESC {bound}")
         return [Run.of(row) for row in rows]
 
     def counts(self) -> dict[str, int]:
         """Return how many processes are in which state."""
-        with self.transaction() as execute:
-            return dict(execute("SELECT state, count(*) FROM runs GROUP BY state"))
+        return dict(self.read("SELECT state, count(*) FROM runs GROUP BY state"))
 
     def open(
         self,
@@ -287,7 +295,7 @@ class Ledger:
             f"""
             UPDATE runs SET worker = ?, expires = {self.NOW} + ?, term = term + 1, active = 1,
                             changed = {self.NOW}
-            WHERE pid = ? AND outcome IS NULL AND expires < {self.NOW} RETURNING term
+            WHERE pid = ? AND outcome IS NULL AND expires <= {self.NOW} RETURNING term
             """,
             worker,
             seconds,
@@ -296,14 +304,19 @@ class Ledger:
         return Lease(pid, worker, rows[0][0]) if rows else None
 
     def adopt(self, queue: str, worker: str, seconds: float, limit: int) -> list[Lease]:
-        """Take processes that are to be run and that no worker has, or has any more."""
+        """Take processes that are to be run and that no other worker has, or has any more.
+
+        Not those of this worker: it runs them, or will find out that it does not.
+        """
         with self.transaction() as execute:
             rows = execute(
                 f"""
                 SELECT pid FROM runs
-                WHERE active = 1 AND queue = ? AND expires < {self.NOW} ORDER BY expires LIMIT ?
+                WHERE active = 1 AND queue = ? AND expires <= {self.NOW}
+                AND (worker IS NULL OR worker <> ?) ORDER BY expires LIMIT ?
                 """,
                 queue,
+                worker,
                 limit,
             )
             leases = [self._take(execute, row[0], worker, seconds) for row in rows]
@@ -328,7 +341,7 @@ class Ledger:
         :raises LeaseLost: if the lease is another's by now
         """
         with self.transaction() as execute:
-            self._check(execute, lease, "state = ?", state)
+            self._change(execute, lease, "state = ?", state)
             execute(_sql.SAVE, lease.pid, "null", bundle)
 
     def finish(
@@ -341,7 +354,7 @@ class Ledger:
         :raises LeaseLost: if the lease is another's by now
         """
         with self.transaction() as execute:
-            self._check(
+            rows = self._change(
                 execute,
                 lease,
                 "state = ?, active = 0, worker = NULL, expires = 0, outcome = ?",
@@ -350,22 +363,23 @@ class Ledger:
             )
             if bundle is not None:
                 execute(_sql.SAVE, lease.pid, "null", bundle)
-            rows = execute("SELECT callers FROM runs WHERE pid = ?", lease.pid)
         return tuple(Caller(*entry) for entry in json.loads(rows[0][0]))
 
-    def _check(self, execute: Execute, lease: Lease, change: str, *parameters: Any) -> None:
-        rows = execute(
-            f"""
-            UPDATE runs SET {change}, changed = {self.NOW}
-            WHERE pid = ? AND worker = ? AND term = ? AND active = 1 RETURNING term
-            """,
-            *parameters,
-            lease.pid,
-            lease.worker,
-            lease.term,
+    def _change(self, execute: Execute, lease: Lease, change: str, *parameters: Any) -> list[Any]:
+        """Change the row of a process, and return its callers."""
+        return _held(
+            lease,
+            execute(
+                f"""
+                UPDATE runs SET {change}, changed = {self.NOW}
+                WHERE pid = ? AND worker = ? AND term = ? AND active = 1 RETURNING callers
+                """,
+                *parameters,
+                lease.pid,
+                lease.worker,
+                lease.term,
+            ),
         )
-        if not rows:
-            raise LeaseLost(f"process {lease.pid} is not run by {lease.worker} any more")
 
     def answered(self, pid: str) -> None:
         """Note that everyone who wanted to know the outcome has been told."""
@@ -374,16 +388,15 @@ class Ledger:
 
     def unanswered(self, queue: str, seconds: float) -> list[Run]:
         """Return processes that ended some time ago without everyone having been told."""
-        with self.transaction() as execute:
-            rows = execute(
-                f"""
-                SELECT {COLUMNS} FROM runs
-                WHERE queue = ? AND outcome IS NOT NULL AND callers <> '[]'
-                AND changed < {self.NOW} - ?
-                """,
-                queue,
-                seconds,
-            )
+        rows = self.read(
+            f"""
+            SELECT {COLUMNS} FROM runs
+            WHERE queue = ? AND outcome IS NOT NULL AND callers <> '[]'
+            AND changed < {self.NOW} - ?
+            """,
+            queue,
+            seconds,
+        )
         return [Run.of(row) for row in rows]
 
     def release(self, lease: Lease) -> None:
@@ -415,7 +428,16 @@ class Ledger:
         :raises LeaseLost: if the lease is another's by now
         """
         with self.transaction() as execute:
-            self._check(execute, lease, "state = state")
+            _held(
+                lease,
+                execute(
+                    "SELECT 1 FROM runs WHERE pid = ? AND worker = ? AND term = ? AND active = 1 "
+                    + self.LOCKED,
+                    lease.pid,
+                    lease.worker,
+                    lease.term,
+                ),
+            )
             return bool(
                 execute(
                     f"INSERT INTO effects (pid, key, value) VALUES (?, ?, ?) {self.IGNORE} "
@@ -428,9 +450,7 @@ class Ledger:
 
     def recorded(self, pid: str) -> dict[str, str]:
         """Return what was recorded for a process."""
-        with self.transaction() as execute:
-            rows = execute("SELECT key, value FROM effects WHERE pid = ? ORDER BY key", pid)
-        return dict(rows)
+        return dict(self.read("SELECT key, value FROM effects WHERE pid = ? ORDER BY key", pid))
 
 
 class SqliteLedger(Ledger):
@@ -443,9 +463,23 @@ class SqliteLedger(Ledger):
     @contextlib.contextmanager
     def begin(self) -> Iterator[Execute]:
         with self._database.transaction() as connection:
-            yield lambda statement, *parameters: connection.execute(
-                statement, parameters
-            ).fetchall()
+            yield lambda statement, *parameters: _fetch(connection, statement, parameters)
+
+    def query(self, statement: str, *parameters: Any) -> list[Any]:
+        return self._database.run(statement, *parameters)
+
+
+def _fetch(connection: sqlite3.Connection, statement: str, parameters: tuple[Any, ...]) -> Any:
+    try:
+        return connection.execute(statement, parameters).fetchall()
+    except (sqlite3.InterfaceError, sqlite3.DataError) as exc:
+        raise ValueError(f"the database cannot store a value: {exc}") from exc
+
+
+def _held(lease: Lease, rows: list[Any]) -> list[Any]:
+    if not rows:
+        raise LeaseLost(f"process {lease.pid} is not run by {lease.worker} any more")
+    return rows
 
 
 def _callers(callers: tuple[Caller, ...]) -> str:

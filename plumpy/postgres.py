@@ -128,6 +128,7 @@ class PostgresLedger(Ledger):
 
     NOW = "extract(epoch FROM clock_timestamp())::double precision"
     REAL = "DOUBLE PRECISION"
+    LOCKED = "FOR UPDATE"
 
     def __init__(self, database: PostgresDatabase) -> None:
         self._database = database
@@ -138,6 +139,9 @@ class PostgresLedger(Ledger):
         with self._database.transaction() as connection:
             yield lambda statement, *parameters: execute_in(connection, statement, parameters)
 
+    def query(self, statement: str, *parameters: Any) -> list[Any]:
+        return self._database.run(statement, *parameters)
+
     def create(self, execute: Execute) -> None:
         execute(LOCK_SCHEMA)
         super().create(execute)
@@ -147,5 +151,8 @@ def execute_in(
     connection: psycopg.Connection[Any], statement: str, parameters: tuple[Any, ...]
 ) -> list[Any]:
     """Execute a statement that has ``?`` for its parameters, and return its rows."""
-    cursor = connection.execute(statement.replace("?", "%s"), parameters)
+    try:
+        cursor = connection.execute(statement.replace("?", "%s"), parameters)
+    except psycopg.DataError as exc:
+        raise ValueError(f"the database cannot store a value: {exc}") from exc
     return cursor.fetchall() if cursor.description is not None else []

@@ -9,6 +9,7 @@ import contextlib
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..exceptions import PersistenceError
 
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT = 60.0  # seconds that a write waits for those of other processes
+_PAUSE = 0.0005  # seconds from one look at their lock to the next
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS checkpoints (
@@ -52,6 +54,7 @@ def connect(path: str) -> sqlite3.Connection:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
             create_schema(connection)
+            connection.execute("PRAGMA busy_timeout=0")
         except BaseException:
             connection.close()
             raise
@@ -81,13 +84,33 @@ def create_schema(connection: sqlite3.Connection) -> None:
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """Make several statements one transaction that may write from its beginning."""
-    connection.execute("BEGIN IMMEDIATE")
+    _patiently(connection, "BEGIN IMMEDIATE")
     try:
         yield
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        # A disk that is full ends a transaction by itself, or not.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
+
+
+def _patiently(
+    connection: sqlite3.Connection, statement: str, parameters: tuple[Any, ...] = ()
+) -> sqlite3.Cursor:
+    """Execute a statement that may have to wait for the lock of others who write.
+
+    SQLite itself looks again after ever longer pauses, up to 100 ms: with several programs that
+    write all the time, the lock would be free for most of it.
+    """
+    end = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            return connection.execute(statement, parameters)
+        except sqlite3.OperationalError as exc:
+            if "locked" not in str(exc) or time.monotonic() > end:
+                raise
+        time.sleep(_PAUSE)
 
 
 class SqliteDatabase:
@@ -119,23 +142,23 @@ class SqliteDatabase:
 
     def save(self, pid: str, tag: str, bundle: str) -> None:
         """Store a text, in place of what was there."""
-        self._run(SAVE, pid, tag, bundle)
+        self.run(SAVE, pid, tag, bundle)
 
     def load(self, pid: str, tag: str) -> str | None:
         """Return a text, or ``None``."""
-        rows = self._run(LOAD, pid, tag)
+        rows = self.run(LOAD, pid, tag)
         return rows[0][0] if rows else None
 
     def names(self, pid: str | None = None) -> list[tuple[str, str]]:
         """Return the pid and tag of each text, of all or of one process."""
-        return self._run(NAMES) if pid is None else self._run(NAMES_OF, pid)
+        return self.run(NAMES) if pid is None else self.run(NAMES_OF, pid)
 
     def delete(self, pid: str, tag: str | None = None) -> None:
         """Remove one text of a process, or all of them."""
         if tag is None:
-            self._run(DELETE_ALL_OF, pid)
+            self.run(DELETE_ALL_OF, pid)
         else:
-            self._run(DELETE, pid, tag)
+            self.run(DELETE, pid, tag)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -151,10 +174,11 @@ class SqliteDatabase:
             except sqlite3.Error as exc:
                 raise PersistenceError(f"the database {self._path} failed: {exc}") from exc
 
-    def _run(self, statement: str, *parameters: str) -> list[Any]:
+    def run(self, statement: str, *parameters: Any) -> list[Any]:
+        """Execute one statement, with ``?`` for its parameters, and return its rows."""
         with self._lock:
             try:
-                return self._connected().execute(statement, parameters).fetchall()
+                return _patiently(self._connected(), statement, parameters).fetchall()
             except sqlite3.Error as exc:
                 raise PersistenceError(f"the database {self._path} failed: {exc}") from exc
 

@@ -155,10 +155,16 @@ class TestLeases:
 
     def test_the_same_worker_in_a_later_term_is_another(self, ledger):
         old = ledger.open(PID, worker="a", caller=None, **EXPIRED)
-        (new,) = ledger.adopt("q", "a", 60, 1)
+        new, _ = ledger.claim(PID, "a", 60, None)
         with pytest.raises(LeaseLost):
             ledger.save(old, "running", "{}")
         ledger.save(new, "running", "{}")
+
+    def test_a_worker_does_not_take_from_itself(self, ledger):
+        """It may be late to renew, and still run it."""
+        ledger.open(PID, worker="a", caller=None, **EXPIRED)
+        assert ledger.adopt("q", "a", 60, 1) == []
+        assert ledger.renew("a", 60) == {PID: 1}
 
     def test_renewing_keeps_leases_and_tells_which(self, ledger):
         ledger.open(PID, worker="a", caller=None, **EXPIRED)

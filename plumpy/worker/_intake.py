@@ -17,7 +17,6 @@ from plumpy._launcher import ProcessLauncher, brief, check_arguments
 from plumpy._ledger import Caller, Lease, Run
 from plumpy._messages import CONTINUE_TASK, CREATE_TASK, LAUNCH_TASK, TASK_ARGS, TASK_KEY
 from plumpy._rabbitmq import TaskMessage
-from plumpy._running import label_of
 from plumpy.exceptions import PersistenceError
 from plumpy.loaders import ObjectLoader
 from plumpy.persistence import LoadSaveContext
@@ -25,9 +24,10 @@ from plumpy.persistence._bundle import restored_bundle
 from plumpy.persistence._codec import dumps, loads
 from plumpy.persistence._savable import META, META__CLASS_NAME
 from plumpy.processes import Process
+from plumpy.worker._running import label_of
 
 if TYPE_CHECKING:
-    from plumpy.worker import Worker
+    from plumpy.worker._worker import Worker
 
 _LOGGER = logging.getLogger("plumpy.worker")
 
@@ -131,13 +131,15 @@ class Intake:
             try:
                 caller = None if nowait else _caller(message)
                 bundle = worker.bundle_of(process)
+                # Its first step, into the state RUNNING, is not saved.
+                state = "running" if begin and not process.paused else label_of(process)
                 lease = await worker.database(
                     lambda: worker.ledger.open(
                         dumps(process.pid, worker.loader),
                         name=str(process.pid),
                         process_class=identifier,
                         queue=worker.queue,
-                        state=label_of(process),
+                        state=state,
                         bundle=bundle,
                         worker=worker.name if begin else None,
                         seconds=worker.lease_seconds,
@@ -205,7 +207,7 @@ class Intake:
         text = await worker.database(lambda: worker.ledger.load(key))
         if text is None:
             raise ValueError(f"there is no checkpoint of process {pid}")
-        identifier = loads(text, worker.loader)[META][META__CLASS_NAME]
+        identifier = _read(text, worker.loader)[META][META__CLASS_NAME]
         await worker.database(
             lambda: worker.ledger.enter(
                 key,
@@ -221,7 +223,7 @@ class Intake:
         text = await worker.database(lambda: worker.ledger.load(lease.pid))
         if text is None:
             raise ValueError("its checkpoint is gone")
-        bundle = restored_bundle(loads(text, worker.loader))
+        bundle = restored_bundle(_read(text, worker.loader))
         identifier = bundle[META][META__CLASS_NAME]
         if not self._maker.allows(identifier):
             raise ValueError(f"{brief(identifier)} is not among the classes allowed here")
@@ -238,7 +240,7 @@ class Intake:
         if not nowait:
             message.respond(utils.pending_response())
         self._worker.run_process(process, lease)
-        if nowait:
+        if nowait and message.reply_to is not None:
             self._worker.spawn(self._answer_when_settled(message, process.pid))
 
     async def _answer_when_settled(self, message: TaskMessage, pid: Any) -> None:
@@ -253,34 +255,51 @@ class Intake:
         message.respond(response)
 
     async def adopt(self, limit: int) -> None:
-        """Go on with processes that no worker has, or has any more."""
+        """Go on with processes that no worker has, or has any more.
+
+        :raises PersistenceError: if the database fails
+        """
         worker = self._worker
         leases = await worker.database(
             lambda: worker.ledger.adopt(worker.queue, worker.name, worker.lease_seconds, limit)
         )
         for lease in leases:
-            if worker.runs_already(lease.pid):
-                continue  # it was ours, and late
             worker.starting(lease.pid)
-            try:
-                await worker.slots.acquire()
-                try:
-                    process = await self._load(lease)
-                except BaseException:
-                    worker.slots.release()
-                    raise
-                _LOGGER.info("going on with process %s", process.pid)
-                worker.run_process(process, lease)
-            except PersistenceError:
-                await worker.release(lease)
+        try:
+            while leases:
+                await self._go_on(leases[0])
+                worker.started(leases.pop(0).pid)
+        finally:
+            for lease in leases:
+                worker.started(lease.pid)
+                worker.spawn(worker.release(lease))
+
+    async def _go_on(self, lease: Lease) -> None:
+        worker = self._worker
+        await worker.slots.acquire()
+        try:
+            process = await self._load(lease)
+        except BaseException as exc:
+            worker.slots.release()
+            if isinstance(exc, PersistenceError) or not isinstance(exc, Exception):
                 raise
-            except kiwipy.DuplicateSubscriberIdentifier:
+            if isinstance(exc, kiwipy.DuplicateSubscriberIdentifier):
+                # What ran it here before is not quite gone.
                 await worker.release(lease)
-            except Exception as exc:
+            else:
                 _LOGGER.error("process %s cannot be loaded: %s", lease.pid, exc)
                 await worker.postpone(lease)
-            finally:
-                worker.started(lease.pid)
+            return
+        _LOGGER.info("going on with process %s", process.pid)
+        worker.run_process(process, lease)
+
+
+def _read(text: str, loader: ObjectLoader | None) -> Any:
+    try:
+        return loads(text, loader)
+    except PersistenceError as exc:
+        # It is the text that is at fault, not the database: to try again is of no use.
+        raise ValueError(str(exc)) from exc
 
 
 def _caller(message: TaskMessage) -> Caller | None:

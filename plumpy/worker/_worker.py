@@ -1,10 +1,4 @@
-"""A worker: runs processes from a task queue, on as many machines as one likes.
-
-A task is acknowledged as soon as its process is saved, so that no time limit of the broker applies
-to the process. From then on the ledger beside the checkpoints says who runs it. If that worker
-dies, its lease expires and another worker goes on from the last checkpoint. A process is run by one
-worker at a time, however often its task is delivered.
-"""
+"""The worker itself: its tasks, its processes, its leases, its end."""
 
 from __future__ import annotations
 
@@ -13,15 +7,12 @@ import logging
 import os
 import socket
 import uuid
-import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import kiwipy
 
 from plumpy import _codec, _crossing, _outbox, _sending
-from plumpy._batches import Batches
-from plumpy._intake import Intake
 from plumpy._ledger import Caller, Lease, LeaseLost, Ledger
 from plumpy._messages import (
     KWARGS_KEY,
@@ -33,129 +24,25 @@ from plumpy._messages import (
     TASK_KEY,
 )
 from plumpy._rabbitmq import TaskConsumer, TaskMessage
-from plumpy._running import Running, running_of
 from plumpy.communications import LoopCommunicator
 from plumpy.exceptions import PersistenceError
-from plumpy.loaders import ObjectLoader, get_object_loader
+from plumpy.loaders import ObjectLoader
 from plumpy.persistence import Bundle, LoadSaveContext
 from plumpy.persistence._codec import dumps, loads
-from plumpy.process_spec import ProcessSpec
 from plumpy.processes import Process
 from plumpy.waiting import ProcessWaiter
+from plumpy.worker._database import Database
+from plumpy.worker._intake import Intake
+from plumpy.worker._running import RETRY, Running
+from plumpy.worker._steps import workers
 
-__all__ = ["LeaseLost", "Submitted", "Worker", "record", "record_async", "submit"]
-
-_LOGGER = logging.getLogger(__name__)
+_LOGGER = logging.getLogger("plumpy.worker")
 _T = TypeVar("_T")
 
-#: Seconds from one attempt to use a database that fails to the next.
-_RETRY = 0.5
 #: Seconds that a task waits for a free slot before it is offered to the other workers.
 _PATIENCE = 2.0
 #: Seconds after which an outcome that nobody was told of is told again.
 _UNANSWERED = 10.0
-
-
-def record(key: str, value: Any, process: Process | None = None) -> bool:
-    """Record something that a step did, once for the process however often the step is repeated.
-
-    To be called in a step of a process that a worker runs. The value is stored in the worker's
-    database before this returns.
-
-    :param key: what was done; unique within the process
-    :param value: anything that can be saved
-    :param process: the process; the current one by default
-    :return: True if it is new, False if it was recorded before, as by a worker that died
-    :raises LeaseLost: if another worker runs the process by now; the step should not go on
-    :raises RuntimeError: if no worker runs the process
-    """
-    running = _running_of(process)
-    return running.worker.ledger.record(running.lease, key, dumps(value))
-
-
-async def record_async(key: str, value: Any, process: Process | None = None) -> bool:
-    """Like :func:`record`, for asynchronous steps: the loop goes on while the value is stored."""
-    running = _running_of(process)
-    text = dumps(value)
-    return await running.worker.database(
-        lambda: running.worker.ledger.record(running.lease, key, text)
-    )
-
-
-def _running_of(process: Process | None) -> Running:
-    process = process if process is not None else Process.current()
-    running = None if process is None else running_of(process)
-    if running is None:
-        raise RuntimeError("only a process that is run by a worker can record what it did")
-    return running
-
-
-def submit(process_class: type[Process], inputs: dict[str, Any] | None = None) -> Process:
-    """Have another process run by any worker of the queue, and wait for it in this one.
-
-    To be called in a step of a process that a worker runs. What it returns is a process of this
-    program that ends as the other one does, with its outputs; a work chain may wait for it:
-
-    .. code-block:: python
-
-        return ToContext(child=submit(Child, {"a": 1}))
-
-    If the waiting process is taken over by another worker, it waits there; the other process is not
-    started a second time. Processes that wait need no slot.
-
-    :raises RuntimeError: if no worker runs the present process
-    """
-    parent = Process.current()
-    if parent is None or _worker_of(parent) is None:
-        raise RuntimeError("only a process that is run by a worker can submit others to its queue")
-    loader = get_object_loader()
-    child: Process = parent.launch(
-        Submitted,
-        inputs={
-            "process_class": loader.identify_object(process_class),
-            "process_inputs": inputs,
-            "process_pid": str(uuid.uuid4()),
-        },
-    )
-    return child
-
-
-#: The workers of this program, by the communicator that their processes have.
-_workers: weakref.WeakKeyDictionary[LoopCommunicator, Worker] = weakref.WeakKeyDictionary()
-
-
-def _worker_of(process: Process) -> Worker | None:
-    communicator = process._communicator
-    return _workers.get(communicator) if isinstance(communicator, LoopCommunicator) else None
-
-
-class Submitted(Process):
-    """Stands for a process that some worker runs; see :func:`submit`."""
-
-    @classmethod
-    def define(cls, spec: ProcessSpec) -> None:
-        super().define(spec)
-        spec.input("process_class", valid_type=str)
-        spec.input("process_inputs", required=False)
-        spec.input("process_pid", valid_type=str)
-        spec.outputs.dynamic = True
-
-    async def run(self) -> None:
-        """Send the task, wait for the end, and end in the same way."""
-        worker = _worker_of(self)
-        if worker is None:
-            raise RuntimeError("no worker runs this process any more")
-        inputs = self.inputs
-        assert inputs is not None
-        response = await worker.run_elsewhere(
-            inputs.process_class, inputs.get("process_inputs"), inputs.process_pid
-        )
-        if "result" not in response:
-            raise RuntimeError(
-                f"process {inputs.process_pid}: {response.get('exception') or 'was cancelled'}"
-            )
-        for label, value in (response["result"] or {}).items():
-            self.out(label, value)
 
 
 class Worker:
@@ -218,14 +105,14 @@ class Worker:
         self._allow = tuple(allow)
         self._stop = asyncio.Event()
         self._consumer: TaskConsumer
+        self._intake: Intake
         self._waiter: ProcessWaiter
         self._consuming = True
         self._running: dict[str, Running] = {}
         self._starting: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._save_context = LoadSaveContext(loader=loader)
-        # The database is used in one thread: a slow one holds up saving, never the loop.
-        self._database = Batches(self.ledger)
+        self._database: Database
 
     def __repr__(self) -> str:
         return f"<Worker {self.name}: {len(self._running)} processes from {self.queue}>"
@@ -246,14 +133,15 @@ class Worker:
         """Work until :meth:`stop` is called."""
         self.loop = asyncio.get_running_loop()
         self.communicator = LoopCommunicator(self._inner, self.loop)
-        _workers[self.communicator] = self
+        workers[self.communicator] = self
+        self._database = Database(self.ledger, self.loop)
         self._waiter = ProcessWaiter(
             self.communicator, self._final_state, interval=5 * self._poll, loop=self.loop
         )
-        intake = Intake(self, self._allow)
+        self._intake = Intake(self, self._allow)
 
         def on_task(message: TaskMessage) -> None:
-            _crossing.hop(self.loop, self._take, intake, message)
+            _crossing.hop(self.loop, self._take, message)
 
         self._consumer = TaskConsumer(
             self._inner,
@@ -264,34 +152,33 @@ class Worker:
         )
         _LOGGER.info("%s takes tasks from %s, %d slots", self.name, self.queue, self._slot_count)
         try:
-            self.spawn(self._renew())
-            self.spawn(self._save_pauses())
-            self.spawn(self._adopt(intake))
+            lease, poll = self.lease_seconds, self._poll
+            self.spawn(self._every(lease / 3, "renew the leases", self._renew))
+            self.spawn(self._every(poll / 2, "save pauses", self._save_pauses))
+            self.spawn(self._every(poll, "look for processes without a worker", self._adopt))
+            self.spawn(self._every(_UNANSWERED, "tell outcomes again", self._answer_again))
             await self._stop.wait()
         finally:
             await self._shut_down()
 
     # ------------------------------------------------------------------ tasks
 
-    async def _take(self, intake: Intake, message: TaskMessage) -> None:
-        if not self.stopping:
-            try:
-                await asyncio.wait_for(self.slots.acquire(), _PATIENCE)
-            except asyncio.TimeoutError:
-                # All slots are in use by long steps: let the other workers have it.
-                self._consuming = False
-                self._consumer.stop()
-                message.put_back()
-                return
+    async def _take(self, message: TaskMessage) -> None:
+        if not self.stopping and not await self._slot():
+            # All slots are in use by long steps: let the other workers have it.
+            self._consuming = False
+            self._consumer.stop()
+            message.put_back()
+            return
         if self.stopping:
             message.put_back()
             return
         slot_is_free = True
         try:
-            slot_is_free = not await intake.begin(message)
+            slot_is_free = not await self._intake.begin(message)
         except PersistenceError as exc:
             _LOGGER.error("cannot save a process now, putting its task back: %s", exc)
-            await asyncio.sleep(_RETRY)
+            await asyncio.sleep(RETRY)
             message.put_back()
         except Exception as exc:
             _LOGGER.warning("rejecting a task: %s: %s", type(exc).__name__, str(exc)[:500])
@@ -300,6 +187,15 @@ class Worker:
         finally:
             if slot_is_free:
                 self.slots.release()
+
+    async def _slot(self) -> bool:
+        """Acquire a slot; False if none gets free for some time."""
+        if not self.slots.locked():
+            return await self.slots.acquire()
+        try:
+            return await asyncio.wait_for(self.slots.acquire(), _PATIENCE)
+        except asyncio.TimeoutError:
+            return False
 
     def run_process(self, process: Process, lease: Lease) -> None:
         """Run a process that has been leased, in a slot that was acquired for it."""
@@ -326,9 +222,11 @@ class Worker:
     # ------------------------------------------------------------------ the database
 
     async def database(self, function: Callable[[], _T]) -> _T:
-        """Call something that uses the database, without holding up the loop."""
-        result: _T = await asyncio.wrap_future(self._database.submit(function))
-        return result
+        """Call something that uses the database, without holding up the loop.
+
+        :raises PersistenceError: if the database fails; nothing is stored then
+        """
+        return await self._database.use(function)
 
     async def persistently(self, function: Callable[[], _T], pid: Any) -> _T:
         """Use the database for a process, again and again until that works.
@@ -345,7 +243,7 @@ class Worker:
                 if not failed:
                     _LOGGER.error("process %s has to wait for the database: %s", pid, exc)
                 failed = True
-                await asyncio.sleep(_RETRY)
+                await asyncio.sleep(RETRY)
             else:
                 if failed:
                     _LOGGER.info("process %s goes on: the database works again", pid)
@@ -403,16 +301,16 @@ class Worker:
             },
         }
         key = dumps(pid, self.loader)
-        if await self.database(lambda: self.ledger.find(key)) is None:
+        if await self.persistently(lambda: self.ledger.find(key), pid) is None:
             await self._send(body, pid)
         await self._waiter.wait(pid)
         while True:
-            # The broadcast may be faster than the entry in the ledger.
             run = await self.persistently(lambda: self.ledger.find(key), pid)
             if run is not None and run.outcome is not None:
                 outcome: dict[str, Any] = loads(run.outcome, self.loader)
                 return outcome
-            await asyncio.sleep(_RETRY / 10)
+            # Who broadcast its end was no worker.
+            await asyncio.sleep(RETRY)
 
     async def _send(self, body: dict[str, Any], pid: str) -> None:
         while True:
@@ -420,7 +318,7 @@ class Worker:
                 await _sending.send_task_and_wait(self._inner, body, no_reply=True)
             except (*_outbox.TRANSIENT, kiwipy.DeliveryFailed) as exc:
                 _LOGGER.warning("cannot send the task of process %s yet: %r", pid, exc)
-                await asyncio.sleep(_RETRY)
+                await asyncio.sleep(RETRY)
             else:
                 return
 
@@ -436,47 +334,43 @@ class Worker:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _renew(self) -> None:
+    async def _every(self, seconds: float, what: str, work: Callable[[], Any]) -> None:
+        """Do something now and then, whatever becomes of it."""
         while True:
-            await asyncio.sleep(self.lease_seconds / 3)
-            before = dict(self._running)
+            pause = seconds
             try:
-                held = await self.database(lambda: self.ledger.renew(self.name, self.lease_seconds))
+                await work()
             except PersistenceError as exc:
-                _LOGGER.error("cannot renew the leases: %s", exc)
-                continue
-            for pid, running in before.items():
-                # One that has ended is given up by the ledger before it is forgotten here.
-                current = self._running.get(pid) is running and not running.process.has_terminated()
-                if current and held.get(pid) != running.lease.term:
-                    _LOGGER.warning("process %s is run by another worker", running.process.pid)
-                    running.lose()
-            for pid, term in held.items():
-                if pid not in self._running and pid not in self._starting:
-                    await self.release(Lease(pid, self.name, term))
+                _LOGGER.error("cannot %s: %s", what, exc)
+                pause = min(seconds, RETRY)
+            except Exception:
+                _LOGGER.exception("cannot %s", what)
+            await asyncio.sleep(pause)
+
+    async def _renew(self) -> None:
+        before = dict(self._running)
+        held = await self.database(lambda: self.ledger.renew(self.name, self.lease_seconds))
+        for pid, running in before.items():
+            # One that has ended is given up by the ledger before it is forgotten here.
+            current = self._running.get(pid) is running and not running.process.has_terminated()
+            if current and held.get(pid) != running.lease.term:
+                _LOGGER.warning("process %s is run by another worker", running.process.pid)
+                running.lose()
+        for pid, term in held.items():
+            if pid not in self._running and pid not in self._starting:
+                await self.release(Lease(pid, self.name, term))
 
     async def _save_pauses(self) -> None:
-        while True:
-            await asyncio.sleep(self._poll / 2)
-            for running in list(self._running.values()):
-                await running.save_pause()
+        for running in list(self._running.values()):
+            await running.save_pause()
 
-    async def _adopt(self, intake: Intake) -> None:
-        ticks = 0
-        while True:
-            try:
-                free = self._free_slots()
-                if free:
-                    if not self._consuming:
-                        self._consuming = True
-                        self._consumer.start()
-                    await intake.adopt(free)
-                if ticks % max(1, round(_UNANSWERED / self._poll)) == 0:
-                    await self._answer_again()
-            except PersistenceError as exc:
-                _LOGGER.error("cannot look for processes without a worker: %s", exc)
-            ticks += 1
-            await asyncio.sleep(self._poll)
+    async def _adopt(self) -> None:
+        free = self._free_slots()
+        if free:
+            if not self._consuming:
+                self._consuming = True
+                self._consumer.start()
+            await self._intake.adopt(free)
 
     def _free_slots(self) -> int:
         return 0 if self.slots.locked() else self.slots._value
@@ -495,6 +389,7 @@ class Worker:
         for task in list(self._tasks):
             task.cancel()
         left += [running for running in self._running.values() if running not in left]
+        await _bounded(self._save_pauses())
         for running in left:
             if not running.stepping:
                 running.cancel()
@@ -507,10 +402,18 @@ class Worker:
             if late:
                 await asyncio.wait(late, timeout=_PATIENCE)
         await asyncio.gather(*list(self._tasks), return_exceptions=True)
-        for running in left:
-            await self.release(running.lease)
+        await _bounded(*[self.release(running.lease) for running in left])
         await asyncio.wait([asyncio.wrap_future(self._consumer.flush())], timeout=_PATIENCE)
         self._consumer.close()
         self._waiter.close()
         self._database.close()
         _LOGGER.info("%s has stopped", self.name)
+
+
+async def _bounded(*coroutines: Coroutine[Any, Any, Any]) -> None:
+    """Do things at once, and give up what takes too long."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    if tasks:
+        _, late = await asyncio.wait(tasks, timeout=_PATIENCE)
+        for task in late:
+            task.cancel()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from plumpy import _crossing
 from plumpy._ledger import Caller, Lease, LeaseLost
 from plumpy.exceptions import KilledError, PersistenceError
 from plumpy.persistence._codec import dumps
@@ -14,12 +15,12 @@ from plumpy.process_states import ProcessState
 
 if TYPE_CHECKING:
     from plumpy.processes import Process
-    from plumpy.worker import Worker
+    from plumpy.worker._worker import Worker
 
 _LOGGER = logging.getLogger("plumpy.worker")
 
-#: Seconds from one attempt to write to a database that fails to the next.
-_RETRY = 0.5
+#: Seconds from one attempt to use a database that fails to the next.
+RETRY = 0.5
 
 
 _running: dict[int, Running] = {}
@@ -38,11 +39,17 @@ class Running:
         self.process = process
         self.lease = lease
         self.task: asyncio.Task[None] | None = None
+        #: The error of the database that a step was told of last.
+        self.fault: PersistenceError | None = None
         self._has_slot = True
         self._lost = False
         self._saved: str | None = None
         self._saved_paused = process.paused
         self._save_lock = asyncio.Lock()
+        self._voice: _Voice | None = None
+        if process._link is not None:
+            self._voice = _Voice(process._link)
+            process._link = cast(_crossing.Link, self._voice)
 
     def start(self) -> None:
         """Begin to step."""
@@ -59,17 +66,26 @@ class Running:
             await self._steps()
             if self.process.has_terminated():
                 self._give_up_slot()
+                if self._ended_by_fault():
+                    assert self.fault is not None
+                    raise self.fault
                 await self._conclude()
         except LeaseLost as exc:
             _LOGGER.warning("%s; leaving it alone", exc)
         except asyncio.CancelledError:
             if not self._lost:
                 raise
-        except Exception:
+        except Exception as exc:
             # A fault of the worker, not of the process: another attempt may do better.
-            _LOGGER.exception("process %s cannot be run now; giving it back", self.process.pid)
+            _LOGGER.error(
+                "process %s cannot be run now; giving it back: %s",
+                self.process.pid,
+                exc,
+                exc_info=None if isinstance(exc, PersistenceError) else exc,
+            )
             self._drop()
-            await asyncio.sleep(_RETRY)
+            self._give_up_slot()
+            await asyncio.sleep(RETRY)
             await self.worker.release(self.lease)
         finally:
             self._drop()
@@ -86,14 +102,25 @@ class Running:
             elif not self._has_slot:
                 await self.worker.slots.acquire()
                 self._has_slot = True
+            created = process.state is ProcessState.CREATED
             await process.step()
-            if not process.has_terminated():
+            # The first step runs nothing of the process: to repeat it costs nothing.
+            if not process.has_terminated() and not created:
                 await self.save()
 
     def _give_up_slot(self) -> None:
         if self._has_slot:
             self._has_slot = False
             self.worker.slots.release()
+
+    def _ended_by_fault(self) -> bool:
+        """Tell whether the process excepted because the database failed under one of its steps."""
+        if self.fault is None or self.process.state is not ProcessState.EXCEPTED:
+            return False
+        error = self.process.exception()
+        while error is not None and error is not self.fault:
+            error = error.__cause__ or error.__context__
+        return error is not None
 
     def lose(self) -> None:
         """Stop because another worker runs the process."""
@@ -138,11 +165,13 @@ class Running:
         except PersistenceError as exc:
             response = {"exception": f"the outputs cannot be stored: {exc}"}
             outcome = json.dumps(response)
+        state = label_of(process)
         async with self._save_lock:
             callers: tuple[Caller, ...] = await worker.persistently(
-                lambda: worker.ledger.finish(self.lease, label_of(process), bundle, outcome),
-                process.pid,
+                lambda: worker.ledger.finish(self.lease, state, bundle, outcome), process.pid
             )
+        if self._voice is not None:
+            self._voice.tell_end()
         await worker.answer(self.lease.pid, callers, response)
 
     def _drop(self) -> None:
@@ -163,6 +192,32 @@ class Running:
         """Stop stepping."""
         if self.task is not None:
             self.task.cancel()
+
+
+class _Voice:
+    """The link of a process to its communicator, but for how it ended.
+
+    That is told when it is stored. Who hears it finds it in the database, and a worker that lost
+    the process without knowing it does not say that the process has ended.
+    """
+
+    def __init__(self, link: _crossing.Link) -> None:
+        self._link = link
+        self._end: tuple[Any, Any] | None = None
+
+    def state_changed(self, from_label: Any, to_label: Any) -> None:
+        if getattr(to_label, "value", to_label) in _crossing.FINAL_STATES:
+            self._end = (from_label, to_label)
+        else:
+            self._link.state_changed(from_label, to_label)
+
+    def tell_end(self) -> None:
+        """Broadcast how the process ended."""
+        if self._end is not None:
+            self._link.state_changed(*self._end)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._link, name)
 
 
 def label_of(process: Process) -> str:
