@@ -173,9 +173,8 @@ class LoopCommunicator(kiwipy.Communicator):  # type: ignore[misc]
 
         Returns the identifier.
         """
-        added: ID = self._communicator.add_broadcast_subscriber(
-            self._convert(subscriber), identifier
-        )
+        converted = self._convert(subscriber)
+        added: ID = _crossing.subscribe_to_broadcasts(self._communicator, converted, identifier)
         return added
 
     def remove_broadcast_subscriber(self, identifier: ID) -> None:
@@ -183,7 +182,8 @@ class LoopCommunicator(kiwipy.Communicator):  # type: ignore[misc]
 
         :raises ValueError: if there is none with this identifier
         """
-        self._communicator.remove_broadcast_subscriber(identifier)
+        if not _crossing.unsubscribe_from_broadcasts(self._communicator, identifier):
+            self._communicator.remove_broadcast_subscriber(identifier)
 
     def task_send(self, task: Any, no_reply: bool = False) -> kiwipy.Future:
         """Send a task and return the future for its outcome, or None if ``no_reply``."""

@@ -39,7 +39,7 @@ class RabbitOutbox(_outbox.Pipelined):
         self._communicator = weakref.ref(communicator)
         self._exchange = self._settings.message_exchange
         self._encode = _codec.faster_encoder(self._settings.encoder)
-        self._decode = _codec.faster_decoder(self._settings.decoder)
+        self._decode = _codec.careful_decoder(self._settings.decoder)
         self._queue_name = ""
         self._links: dict[str, _outbox.Subscription] = {}
         self._binds: dict[str, Ask] = {}

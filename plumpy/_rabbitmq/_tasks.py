@@ -21,8 +21,11 @@ from plumpy._rabbitmq._pipeline import Pipeline, Settings
 
 _LOGGER = logging.getLogger(__name__)
 
-#: Seconds before a task that nobody here wanted is offered again.
-_REJECTION_PAUSE = 0.2
+#: Seconds before a task that nobody here wanted goes back to the queue, for each time it came. The
+#: workers that share a queue may not all do the same; but what none does would go round for ever.
+_REJECTION_PAUSES = (0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0, 5.0)
+#: How many rejected tasks are remembered.
+_MOST_REJECTED = 1000
 
 
 class TaskMessage:
@@ -98,7 +101,7 @@ class TaskConsumer:
         self._queue = queue or self._settings.task_queue
         self._prefetch = prefetch or self._settings.prefetch_count
         self._encode = _codec.faster_encoder(self._settings.encoder)
-        self._decode = decode or _codec.faster_decoder(self._settings.decoder)
+        self._decode = decode or _codec.careful_decoder(self._settings.decoder)
         self._tag = f"plumpy-{uuid.uuid4()}"
         # Whether tasks are wanted, and whether the present channel has been told so.
         self._wanted = consuming
@@ -184,8 +187,12 @@ class TaskConsumer:
 
     def _on_message(self, message: Any) -> None:
         try:
-            body, no_reply = self._decode(body_of(message))
-            task = TaskMessage(self, message, body, bool(no_reply))
+            content = self._decode(body_of(message))
+            if not isinstance(content, list | tuple) or [type(part) for part in content[1:]] != [
+                bool
+            ]:
+                raise ValueError("a task comes in a pair, with whether no answer is wanted")
+            task = TaskMessage(self, message, *content)
         except Exception as exc:
             # It would be as malformed the next time.
             text = " ".join(f"{type(exc).__name__}: {exc}".split())[:300]
@@ -209,6 +216,8 @@ class TaskSubscribers:
     def __init__(self, communicator: RmqThreadCommunicator) -> None:
         self._loop: asyncio.AbstractEventLoop = communicator.loop()
         self._subscribers: dict[Any, Callable[[Any], kiwipy.Future]] = {}
+        # How often tasks came in vain, by what their sender knows them by.
+        self._rejections: dict[str, int] = {}
         self._consumer = TaskConsumer(communicator, self._on_task, consuming=False)
 
     def add(self, subscriber: Callable[[Any], kiwipy.Future], identifier: Any) -> Any:
@@ -244,14 +253,26 @@ class TaskSubscribers:
 
     def _offer(self, task: TaskMessage, subscribers: list[Any]) -> None:
         if not subscribers:
-            # Offered again at once, it would go round and round.
-            self._loop.call_soon_threadsafe(
-                lambda: self._loop.call_later(_REJECTION_PAUSE, task.put_back)
-            )
+            # Called in the thread of whichever subscriber was the last.
+            self._loop.call_soon_threadsafe(self._put_back_later, task)
             return
         subscribers[0](task.body).add_done_callback(
             lambda done: self._on_outcome(task, subscribers, done)
         )
+
+    def _put_back_later(self, task: TaskMessage) -> None:
+        key = task.correlation_id or ""
+        times = self._rejections.pop(key, 0)
+        if times < len(_REJECTION_PAUSES):
+            self._rejections[key] = times + 1
+            if len(self._rejections) > _MOST_REJECTED:
+                del self._rejections[next(iter(self._rejections))]
+            self._loop.call_later(_REJECTION_PAUSES[times], task.put_back)
+            return
+        text = f"nobody here can work on this task, which came {times + 1} times"
+        _LOGGER.error("giving up task %s: %s", key, text)
+        task.respond({utils.EXCEPTION_KEY: text})
+        task.acknowledge()
 
     def _on_outcome(self, task: TaskMessage, subscribers: list[Any], done: kiwipy.Future) -> None:
         if getattr(done, "interrupted", False):
