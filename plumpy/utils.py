@@ -178,15 +178,18 @@ def ensure_coroutine(coro_or_fn: Any) -> Callable[..., Awaitable[Any]]:
     """Return a coroutine function that does what a callable does.
 
     Coroutine functions and objects whose ``__call__`` is one are returned as they are. Others are
-    wrapped; they run where they may use :func:`plumpy.sync_await`.
+    wrapped; they run where they may use :func:`plumpy.sync_await`. Of a class it is the
+    ``__call__`` that counts, which gets the instance as its first argument.
     """
     if is_coroutine_function(coro_or_fn):
         return coro_or_fn  # type: ignore[no-any-return]
 
     from .greenback_bridge import run_with_portal
 
-    @functools.wraps(coro_or_fn)
+    function = coro_or_fn.__call__ if isinstance(coro_or_fn, type) else coro_or_fn
+
+    @functools.wraps(function)
     async def wrapped(*args: Any, **kwargs: Any) -> Any:
-        return await run_with_portal(coro_or_fn, *args, **kwargs)
+        return await run_with_portal(function, *args, **kwargs)
 
     return wrapped

@@ -50,8 +50,11 @@ def receive_broadcast(
     subject: Any,
     correlation_id: Any,
 ) -> kiwipy.Future | None:
-    """Do what a broadcast asks for, if it means this process."""
-    text = msg.get(MESSAGE_TEXT_KEY) if isinstance(msg, dict) else None
+    """Do what a broadcast asks for, if it means this process.
+
+    :param msg: a message as for :meth:`message_receive`, or its text alone
+    """
+    text = msg.get(MESSAGE_TEXT_KEY) if isinstance(msg, dict) else msg
     if subject == Intent.PLAY:
         return self._schedule_rpc(self.play)
     if subject == Intent.PAUSE:

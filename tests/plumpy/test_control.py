@@ -511,3 +511,16 @@ async def test_many_threads_may_ask_at_once() -> None:
     for task in tasks:
         await ended(task)
     assert all(process.killed() and not process.paused for process in processes)
+
+
+@pytest.mark.parametrize("body", ["stop", plumpy.MessageBuilder.kill("stop")])
+async def test_a_broadcast_may_be_a_message_or_its_text(body: Any) -> None:
+    process = plumpy.Process()
+    process.broadcast_receive(None, body, None, "pause", None)  # type: ignore[arg-type]
+    while not process.paused:
+        await asyncio.sleep(0)
+    assert process.status == "stop"
+    process.broadcast_receive(None, body, None, "kill", None)  # type: ignore[arg-type]
+    while not process.killed():
+        await asyncio.sleep(0)
+    assert process.killed_msg()["message"] == "stop"

@@ -112,3 +112,10 @@ async def test_ensure_coroutine() -> None:
     wrapped = utils.ensure_coroutine(lambda: "plain")
     assert await wrapped() == "plain"
     assert await utils.ensure_coroutine(dict)(a=1) == {"a": 1}
+
+    class Called:
+        def __call__(self, value: int) -> tuple[str, int]:
+            return "called", value
+
+    assert await utils.ensure_coroutine(Called())(1) == ("called", 1)
+    assert await utils.ensure_coroutine(Called)(Called(), 2) == ("called", 2)
