@@ -14,6 +14,7 @@ from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
 from plumpy import _codec
+from plumpy._rabbitmq._reading import UnreadableHeader
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -117,8 +118,10 @@ class Frames:
 def body_of(message: Any) -> bytes:
     """Return the body of a message.
 
-    :raises ValueError: if it was too large to be kept
+    :raises ValueError: if it was too large to be kept, or the header could not be read
     """
+    if isinstance(message.header, UnreadableHeader):
+        raise ValueError("the properties cannot be decoded")
     size = message.header.body_size
     if size > len(message.body):
         raise ValueError(f"the body has {size} bytes, more than {_codec.LARGEST_BODY}")

@@ -17,6 +17,7 @@ from kiwipy.rmq import RmqThreadCommunicator
 from plumpy import _outbox, _thread_futures
 from plumpy._rabbitmq._frames import Frames
 from plumpy._rabbitmq._operations import Flush, Operation, Publish
+from plumpy._rabbitmq._reading import outlive_unreadable_headers
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -188,6 +189,7 @@ class Pipeline:
         transport = connection.transport
         if transport is None:
             raise ConnectionError("the connection is lost")
+        outlive_unreadable_headers(transport.connection)
         channel = await transport.connection.channel(publisher_confirms=True)
         self._taken_away = self._loop.create_future()
         Frames(

@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import logging
+import struct
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aio_pika
+import aiormq
+import pamqp.frame
 import pytest
 import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from pamqp import commands
+from pamqp.body import ContentBody
+from pamqp.header import ContentHeader
 
 import plumpy
 from plumpy import _codec
@@ -232,6 +239,40 @@ class TestPoison:
         await place.sender.send("kiwipy.messages", "[rpc].target", b"{intent: kill}")
         await place.is_well()
         assert "ignoring a call to process target without a sender" in caplog.text
+
+    @pytest.mark.parametrize("fault", ["a time after the year 9999", "an id that is no text"])
+    async def test_properties_that_cannot_be_decoded_close_no_connection(
+        self, place, amqp_url, caplog, fault
+    ):
+        """They make aiormq give up the connection; the task came back, and closed the next one."""
+        connection = await aiormq.connect(amqp_url)
+        channel = await connection.channel(publisher_confirms=False)
+        for exchange, key in (
+            ("kiwipy.messages", "[broadcast]"),
+            ("kiwipy.messages", "[rpc].target"),
+            ("kiwipy.tasks", "kiwipy.tasks"),
+            ("kiwipy.tasks", "worker"),
+        ):
+            payload = _with_bad_properties(channel.number, exchange, key, fault)
+            frame = aiormq.abc.ChannelFrame(payload=payload, should_close=False)
+            await channel.write_queue.put(frame)
+        await place.is_well()
+        await connection.close()
+        assert caplog.text.count("the properties cannot be decoded") == 3
+        assert "is lost" not in caplog.text
+
+
+def _with_bad_properties(channel: int, exchange: str, key: str, fault: str) -> bytes:
+    time = datetime.datetime.fromtimestamp(1700000000, tz=datetime.timezone.utc)
+    properties = commands.Basic.Properties(correlation_id="AAAA", timestamp=time)
+    header = pamqp.frame.marshal(ContentHeader(body_size=1, properties=properties), channel)
+    if "time" in fault:
+        header = header.replace(struct.pack(">Q", 1700000000), struct.pack(">Q", 2**63 - 1))
+    else:
+        header = header.replace(b"AAAA", b"\xff\xfe\xfa\xff")
+    publish = commands.Basic.Publish(exchange=exchange, routing_key=key)
+    body = pamqp.frame.marshal(ContentBody(b"1"), channel)
+    return pamqp.frame.marshal(publish, channel) + header + body
 
 
 _KEYS = (
