@@ -51,6 +51,10 @@ class DefaultObjectLoader(ObjectLoader):
         :raises ValueError: if the identifier is malformed or does not lead to an object
         """
         module_name, colon, name = identifier.partition(":")
+        try:
+            return sys.modules[module_name].__dict__[name]
+        except (KeyError, AttributeError):
+            pass
         if not colon or ":" in name:
             raise ValueError(
                 f"identifier `{identifier}` has an invalid format: expected `module:name`"
@@ -84,9 +88,11 @@ class DefaultObjectLoader(ObjectLoader):
         module_name, name = obj.__module__, obj.__name__
         identifier = f"{module_name}:{name}"
         found = getattr(sys.modules.get(module_name), name, None)
+        if found is obj:
+            return identifier
         # A decorated function stands in for a class that was built from it (AiiDA's process
         # functions), so only another class of the same name is a clash.
-        if found is None or (found is not obj and isinstance(found, type)):
+        if found is None or isinstance(found, type):
             raise ValueError(
                 f"object `{obj.__qualname__}` from identifier `{identifier}` could not be loaded: "
                 "only objects at the top level of a module can be"

@@ -11,6 +11,9 @@ __all__ = ["call_with_super_check", "super_check"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
+#: What may be called in place of a checked method, by the method of the base itself.
+unchecked: dict[Any, Callable[..., Any]] = {}
+
 
 def super_check(wrapped: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator for the method of a base class that overriding methods must reach by ``super()``.
@@ -33,7 +36,7 @@ def super_check(wrapped: Callable[..., Any]) -> Callable[..., Any]:
     wrapper.__qualname__ = wrapped.__qualname__
     wrapper.__doc__ = wrapped.__doc__
     wrapper.__module__ = wrapped.__module__
-    wrapper.unchecked = wrapped  # type: ignore[attr-defined]
+    unchecked[wrapper] = wrapped
     return wrapper
 
 
@@ -76,13 +79,24 @@ class _Extension:
 
 
 def run_hook(obj: Any, name: str, *args: Any) -> None:
-    """Call a checked method, the cheap way where it is known what the call comes to.
+    """Call a checked method, the cheap way where it is known what the call comes to."""
+    function = function_of_hook(type(obj), name)
+    if function is not None:
+        function(obj, *args)
+    else:
+        call_with_super_check(getattr(obj, name), *args)
 
-    It is where every override is made by :func:`extends` or :func:`direct`, and the base has the
-    attribute ``unchecked``, as those made by :func:`super_check` do.
+
+def function_of_hook(cls: Any, name: str) -> Callable[..., Any] | None:
+    """Return what may be called in place of a checked method of the instances of a class.
+
+    That is known where the base, for which there is something in ``unchecked``, was not overridden
+    but by methods made by :func:`extends` or :func:`direct`.
     """
-    cls = type(obj)
     method = getattr(cls, name)
+    function = unchecked.get(method)
+    if function is not None:
+        return function
     try:
         known, function = cls.__dict__["_plumpy_hooks"][name]
     except KeyError:
@@ -92,10 +106,7 @@ def run_hook(obj: Any, name: str, *args: Any) -> None:
         if "_plumpy_hooks" not in cls.__dict__:
             cls._plumpy_hooks = {}
         cls._plumpy_hooks[name] = (method, function)
-    if function is not None:
-        function(obj, *args)
-    else:
-        call_with_super_check(getattr(obj, name), *args)
+    return function
 
 
 def _without_check(cls: Any, name: str) -> Callable[..., Any] | None:
@@ -108,7 +119,7 @@ def _without_check(cls: Any, name: str) -> Callable[..., Any] | None:
         if "own" in attributes:
             extensions.append(attributes["own"])
             continue
-        function: Callable[..., Any] | None = attributes.get("unchecked")
+        function = unchecked.get(method)
         if "direct" in attributes and chain[index:] == [
             above for above in base.__mro__ if name in above.__dict__
         ]:
@@ -120,17 +131,24 @@ def _without_check(cls: Any, name: str) -> Callable[..., Any] | None:
 def _extended(
     function: Callable[..., Any], extensions: Sequence[Callable[..., Any]]
 ) -> Callable[..., Any]:
-    for own in reversed(extensions):
-        function = _one_after_the_other(function, own)
-    return function
+    if not extensions:
+        return function
+    *rest, last = reversed(extensions)
+    if not rest:
 
+        def both(obj: Any, *args: Any) -> None:
+            function(obj, *args)
+            last(obj, *args)
 
-def _one_after_the_other(first: Callable[..., Any], then: Callable[..., Any]) -> Callable[..., Any]:
-    def both(obj: Any, *args: Any) -> None:
-        first(obj, *args)
-        then(obj, *args)
+        return both
 
-    return both
+    def one_after_the_other(obj: Any, *args: Any) -> None:
+        function(obj, *args)
+        for own in rest:
+            own(obj, *args)
+        last(obj, *args)
+
+    return one_after_the_other
 
 
 def call_with_super_check(wrapped: Callable[..., Any], *args: Any, **kwargs: Any) -> None:

@@ -32,7 +32,6 @@ class Bundle(dict[str, Any]):
         save_context: LoadSaveContext | None = None,
         dereference: bool = False,
     ) -> None:
-        super().__init__()
         state = savable.save(save_context)
         state.setdefault(META, {}).setdefault(META__VERSION, FORMAT_VERSION)
         self.update(copied_values(state) if dereference else state)
@@ -43,8 +42,8 @@ class Bundle(dict[str, Any]):
         :raises PersistenceError: if a newer release wrote the bundle in a format unknown here
         :raises ValueError: if the class of the object cannot be found
         """
-        version = self.get(META, {}).get(META__VERSION, 0)
-        if not isinstance(version, int) or version > FORMAT_VERSION:
+        version = self[META].get(META__VERSION, 0) if META in self else 0
+        if type(version) is not int or version > FORMAT_VERSION:
             raise PersistenceError(
                 f"the bundle has format {version!r}, this release reads up to {FORMAT_VERSION}: "
                 "load it with the release that wrote it, or a later one"

@@ -20,10 +20,11 @@ class LoadSaveContext:
     loader: ObjectLoader | None = None
 
     def __init__(self, loader: ObjectLoader | None = None, **kwargs: Any) -> None:
+        self._values = kwargs
         if kwargs:
             self.__dict__.update(kwargs)
-        self._values = kwargs
-        self.loader = loader
+        if loader is not None:
+            self.loader = loader
 
     def __getattr__(self, item: str) -> Any:
         raise AttributeError(f"item '{item}' not found")
@@ -37,8 +38,9 @@ class LoadSaveContext:
     def _with_loader(self, loader: ObjectLoader) -> LoadSaveContext:
         """Return a copy of this context with a loader."""
         copy = LoadSaveContext.__new__(LoadSaveContext)
-        copy.__dict__.update(self.__dict__)
-        copy.loader = loader
+        attributes = copy.__dict__
+        attributes.update(self.__dict__)
+        attributes["loader"] = loader
         return copy
 
     def copyextend(self, **kwargs: Any) -> LoadSaveContext:
@@ -50,3 +52,16 @@ class LoadSaveContext:
         extended._values = values
         extended.loader = loader
         return extended
+
+
+class ProcessContext(LoadSaveContext):
+    """The context in which a part of a process is loaded.
+
+    :param process: that the part belongs to
+    """
+
+    def __init__(self, loader: ObjectLoader | None, process: Any) -> None:
+        # What the constructor of the parent does, for one name: processes are loaded in bulk.
+        self._values = {"process": process}
+        self.process = process
+        self.loader = loader

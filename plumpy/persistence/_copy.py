@@ -40,6 +40,9 @@ IMMUTABLE: frozenset[type] = frozenset(
 )
 all_immutable = IMMUTABLE.issuperset
 
+#: Containers, and what cannot change: instances of these classes are certain to be no more.
+PLAIN: frozenset[type] = IMMUTABLE | {dict, list, tuple, set, frozenset}
+
 
 _ATOMIC = (enum.Enum, type)
 

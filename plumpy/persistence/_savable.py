@@ -6,11 +6,11 @@ import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from ..base.utils import run_hook, super_check
+from ..base.utils import call_with_super_check, function_of_hook, super_check, unchecked
 from ..loaders import ObjectLoader, get_object_loader
 from ..utils import SAVED_STATE_TYPE
 from ._context import LoadSaveContext
-from ._copy import IMMUTABLE, copied
+from ._copy import IMMUTABLE, PLAIN, copied
 
 META = "!!meta"
 META__CLASS_NAME = "class_name"
@@ -85,17 +85,16 @@ class Savable:
         """
         if load_context is None or load_context.loader is None:
             load_context = _ensure_object_loader(load_context, saved_state)
-        assert load_context.loader is not None
+        loader: Any = load_context.loader
         try:
             class_name = saved_state[META][META__CLASS_NAME]
         except KeyError:
             raise ValueError("Class name not found in saved state") from None
-        load_cls = load_context.loader.load_object(class_name)
+        load_cls = loader.load_object(class_name)
         recreate = getattr(load_cls, "recreate_from", None)
         if not callable(recreate):
             raise ValueError(f"`{class_name}` from a saved state is not a class that can be loaded")
-        result: Savable = recreate(saved_state, load_context)
-        return result
+        return recreate(saved_state, load_context)  # type: ignore[no-any-return]
 
     @classmethod
     def recreate_from(
@@ -105,7 +104,11 @@ class Savable:
         if load_context is None or load_context.loader is None:
             load_context = _ensure_object_loader(load_context, saved_state)
         obj = cls.__new__(cls)
-        run_hook(obj, "load_instance_state", saved_state, load_context)
+        load = function_of_hook(cls, "load_instance_state")
+        if load is not None:
+            load(obj, saved_state, load_context)
+        else:
+            call_with_super_check(obj.load_instance_state, saved_state, load_context)
         return obj
 
     @super_check
@@ -116,8 +119,8 @@ class Savable:
         cls = type(self)
         if "_persist_configured" not in cls.__dict__:
             cls._ensure_persist_configured()
-        if self._auto_persist:
-            self.load_members(self._auto_persist, saved_state, load_context)
+        if cls._auto_persist:
+            self.load_members(cls._auto_persist, saved_state, load_context)
 
     @super_check
     def save_instance_state(
@@ -127,12 +130,13 @@ class Savable:
         cls = type(self)
         if "_persist_configured" not in cls.__dict__:
             cls._ensure_persist_configured()
-        if not self._auto_persist:
+        members = cls._auto_persist
+        if not members:
             return
-        if type(self).save_members is Savable.save_members:
-            self._save_members(self._auto_persist, out_state, save_context)
+        if cls.save_members is Savable.save_members:
+            self._save_members(members, out_state, save_context)
         else:
-            self.save_members(self._auto_persist, out_state)
+            self.save_members(members, out_state)
 
     def save(self, save_context: LoadSaveContext | None = None) -> SAVED_STATE_TYPE:
         """Return the saved state of this object.
@@ -141,19 +145,22 @@ class Savable:
             so that a later load finds them by the same one
         :raises ValueError: if the class of this object could not be found again at load time
         """
-        out_state: SAVED_STATE_TYPE = {}
-        if save_context is None:
-            save_context = LoadSaveContext()
-        loader = save_context.loader
+        meta: dict[str, Any] = {}
+        loader = None if save_context is None else save_context.loader
         if loader is None:
             loader = get_object_loader()
         else:
             name = get_object_loader().identify_object(type(loader))
-            Savable.set_custom_meta(out_state, META__OBJECT_LOADER, name)
-        meta = out_state.setdefault(META, {})
+            meta[META__USER] = {META__OBJECT_LOADER: name}
         meta[META__CLASS_NAME] = loader.identify_object(type(self))
         meta[META__VERSION] = FORMAT_VERSION
-        run_hook(self, "save_instance_state", out_state, save_context)
+        out_state: SAVED_STATE_TYPE = {META: meta}
+        save = function_of_hook(type(self), "save_instance_state")
+        if save is not None:
+            save(self, out_state, save_context)
+        else:
+            context = LoadSaveContext() if save_context is None else save_context
+            call_with_super_check(self.save_instance_state, out_state, context)
         return out_state
 
     def save_members(self, members: Iterable[str], out_state: SAVED_STATE_TYPE) -> None:
@@ -171,11 +178,7 @@ class Savable:
         load_context: LoadSaveContext | None = None,
     ) -> None:
         """Set members of this object from what :meth:`save_members` stored."""
-        member_types = saved_state[META].get(META__TYPES)
-        if not member_types:
-            for member in members:
-                setattr(self, member, saved_state[member])
-            return
+        member_types = saved_state[META].get(META__TYPES, ())
         for member in members:
             value = saved_state[member]
             if member in member_types:
@@ -212,22 +215,25 @@ class Savable:
             if member in lazy_members:
                 default = lazy_members[member].saved_default(self, save_context)
                 if default is not None:
-                    self._set_meta_type(out_state, member, META__TYPE__SAVABLE)
+                    _set_type(out_state, member, META__TYPE__SAVABLE)
                     out_state[member] = default
                     continue
             value = getattr(self, member)
-            if type(value) in IMMUTABLE:
+            kind = type(value)
+            if kind in IMMUTABLE:
                 out_state[member] = value
+            elif kind in PLAIN:
+                out_state[member] = copied(value, member) if value else kind()
             elif isinstance(value, types.MethodType):
                 if value.__self__ is not self:
                     raise TypeError(
                         f"Cannot persist methods of other classes: `{member}` of "
                         f"{type(self).__name__} is {value!r}"
                     )
-                self._set_meta_type(out_state, member, META__TYPE__METHOD)
+                _set_type(out_state, member, META__TYPE__METHOD)
                 out_state[member] = value.__name__
             elif isinstance(value, Savable):
-                self._set_meta_type(out_state, member, META__TYPE__SAVABLE)
+                _set_type(out_state, member, META__TYPE__SAVABLE)
                 out_state[member] = value.save(save_context)
             else:
                 out_state[member] = copied(value, member)
@@ -257,7 +263,7 @@ class Savable:
 
     @staticmethod
     def _set_meta_type(out_state: SAVED_STATE_TYPE, name: str, type_spec: Any) -> None:
-        Savable._get_create_meta(out_state).setdefault(META__TYPES, {})[name] = type_spec
+        _set_type(out_state, name, type_spec)
 
     @staticmethod
     def _get_meta_type(saved_state: SAVED_STATE_TYPE, name: str) -> Any:
@@ -284,9 +290,17 @@ class Savable:
         return value
 
 
+def _set_type(out_state: SAVED_STATE_TYPE, name: str, type_spec: Any) -> None:
+    meta = out_state[META] if META in out_state else out_state.setdefault(META, {})
+    if META__TYPES in meta:
+        meta[META__TYPES][name] = type_spec
+    else:
+        meta[META__TYPES] = {name: type_spec}
+
+
 #: What the hooks come to that nothing overrides.
-load_own_members: Callable[..., None] = Savable.load_instance_state.unchecked  # type: ignore[attr-defined]
-save_own_members: Callable[..., None] = Savable.save_instance_state.unchecked  # type: ignore[attr-defined]
+load_own_members: Callable[..., None] = unchecked[Savable.load_instance_state]
+save_own_members: Callable[..., None] = unchecked[Savable.save_instance_state]
 
 
 def auto_persist(*members: str) -> Callable[[SavableClsType], SavableClsType]:
@@ -310,7 +324,7 @@ def _ensure_object_loader(
     """Return the context with a loader: its own, or the one the state names, or the global one."""
     if context is None:
         context = LoadSaveContext()
-    if context.loader is not None:
+    elif context.loader is not None:
         return context
     loader = get_object_loader()
     user = saved_state.get(META, {}).get(META__USER)

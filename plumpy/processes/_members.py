@@ -132,7 +132,13 @@ def _is_without_listeners(saved: Any, load_context: persistence.LoadSaveContext 
 def _saved_pending(
     self: Process, _save_context: persistence.LoadSaveContext | None
 ) -> SAVED_STATE_TYPE | None:
-    if self._lazy_future is not None or self.has_terminated() or not _has_default_names():
+    state = self._state
+    if (
+        self._lazy_future is not None
+        or state is None
+        or (not state.ALLOWED and state.is_terminal())
+        or type(get_object_loader()) is not DefaultObjectLoader
+    ):
         return None
     return {META: {META__CLASS_NAME: _FUTURE_NAME}, "_state": "PENDING", "_result": None}
 
@@ -148,10 +154,12 @@ def _has_default_names() -> bool:
 def _is_default_class(
     saved: Any, name: str, load_context: persistence.LoadSaveContext | None
 ) -> bool:
+    meta = saved[META]
     return (
-        load_context is not None
+        len(meta) == 1
+        and meta[META__CLASS_NAME] == name
+        and load_context is not None
         and type(load_context.loader) is DefaultObjectLoader
-        and saved[META] == {META__CLASS_NAME: name}
     )
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from .. import events, persistence, utils
 from ..persistence._savable import load_own_members, save_own_members
 from ..utils import SAVED_STATE_TYPE
 
 if TYPE_CHECKING:
-    from .. import process_states
     from ._process import Process
 
 
@@ -22,6 +21,9 @@ class BundleKeys:
     OUTPUTS = "OUTPUTS"
 
 
+_RAW = BundleKeys.INPUTS_RAW
+_PARSED = BundleKeys.INPUTS_PARSED
+_OUTPUTS = BundleKeys.OUTPUTS
 _STATE = "_state"
 #: Not among the members that are saved by name: releases before this one do not save it.
 _UUID = "_uuid"
@@ -29,26 +31,28 @@ _UUID = "_uuid"
 
 def save(process: Process, out_state: SAVED_STATE_TYPE) -> None:
     """Add what is not a plain member."""
-    out_state[_STATE] = cast("process_states.State", process._state).save()
-    uuid_ = process.uuid
+    state: Any = process._state
+    out_state[_STATE] = state.save()
+    uuid_ = process._uuid
     if uuid_ is not None:
         out_state[_UUID] = uuid_
-    raw = process.raw_inputs
+    raw = process._raw_inputs
     if raw is not None:
-        out_state[BundleKeys.INPUTS_RAW] = process.encode_input_args(raw)
-    parsed = process.inputs
+        out_state[_RAW] = process.encode_input_args(raw)
+    parsed = process._parsed_inputs
     if parsed is not None:
-        out_state[BundleKeys.INPUTS_PARSED] = process.encode_input_args(parsed)
+        out_state[_PARSED] = process.encode_input_args(parsed)
     if process._lazy_outputs:
-        out_state[BundleKeys.OUTPUTS] = process.encode_input_args(process._lazy_outputs)
+        out_state[_OUTPUTS] = process.encode_input_args(process._lazy_outputs)
 
 
 def prepare(
     process: Process, load_context: persistence.LoadSaveContext
 ) -> persistence.LoadSaveContext:
     """Set up what loading the members needs: the loop of their futures first of all."""
-    if not process.spec().sealed:
-        process.spec().seal()
+    spec = process.spec()
+    if not spec.sealed:
+        spec.seal()
     process.get_states_map()
     if "loop" in load_context:
         process._loop = load_context.loop
@@ -64,20 +68,18 @@ def prepare(
 
 def load(process: Process, saved_state: SAVED_STATE_TYPE) -> None:
     """Set up what is not a plain member."""
-    process._state = process.recreate_state(saved_state[_STATE])
+    state = process._state = process.recreate_state(saved_state[_STATE])
     saved_uuid = saved_state.get(_UUID)
     if saved_uuid is None and isinstance(process._pid, uuid.UUID):
         saved_uuid = process._pid
     process._uuid = saved_uuid
-    if BundleKeys.INPUTS_RAW in saved_state:
-        decoded = process.decode_input_args(saved_state[BundleKeys.INPUTS_RAW])
-        process._raw_inputs = _frozen(decoded)
-    if BundleKeys.INPUTS_PARSED in saved_state:
-        decoded = process.decode_input_args(saved_state[BundleKeys.INPUTS_PARSED])
-        process._parsed_inputs = _frozen(decoded)
-    if BundleKeys.OUTPUTS in saved_state:
-        process._outputs = dict(process.decode_input_args(saved_state[BundleKeys.OUTPUTS]))
-    if process.has_terminated():
+    if _RAW in saved_state:
+        process._raw_inputs = _frozen(process.decode_input_args(saved_state[_RAW]))
+    if _PARSED in saved_state:
+        process._parsed_inputs = _frozen(process.decode_input_args(saved_state[_PARSED]))
+    if _OUTPUTS in saved_state:
+        process._outputs = dict(process.decode_input_args(saved_state[_OUTPUTS]))
+    if process._paused is not None and state.is_terminal():
         process._paused = None  # earlier releases could pause what had ended
 
 

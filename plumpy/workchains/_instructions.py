@@ -10,8 +10,6 @@ import typing
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..persistence import LoadSaveContext
-from ..persistence._savable import loader_of
 from ..utils import SAVED_STATE_TYPE
 from ._steppers import (
     Stepper,
@@ -49,9 +47,6 @@ class _Instruction(metaclass=abc.ABCMeta):
     def __str__(self) -> str:
         return str(self.get_description())
 
-    def _load_context(self, saved_state: SAVED_STATE_TYPE, workchain: WorkChain) -> LoadSaveContext:
-        return LoadSaveContext(loader_of(saved_state), workchain=workchain, instruction=self)
-
 
 class _FunctionCall(_Instruction):
     """One step.
@@ -78,11 +73,7 @@ class _FunctionCall(_Instruction):
     def recreate_stepper(
         self, saved_state: SAVED_STATE_TYPE, workchain: WorkChain
     ) -> _FunctionStepper:
-        stepper = _FunctionStepper.recreate_from(
-            saved_state, self._load_context(saved_state, workchain)
-        )
-        assert isinstance(stepper, _FunctionStepper)
-        return stepper
+        return _FunctionStepper.restored(saved_state, workchain, self)
 
     def get_description(self) -> str:
         text = self._fn.__name__
@@ -112,11 +103,7 @@ class _Block(_Instruction, Sequence[_Instruction]):
     def recreate_stepper(
         self, saved_state: SAVED_STATE_TYPE, workchain: WorkChain
     ) -> _BlockStepper:
-        stepper = _BlockStepper.recreate_from(
-            saved_state, self._load_context(saved_state, workchain)
-        )
-        assert isinstance(stepper, _BlockStepper)
-        return stepper
+        return _BlockStepper.restored(saved_state, workchain, self)
 
     def get_description(self) -> list[Any]:
         return [instruction.get_description() for instruction in self._instruction]
@@ -195,9 +182,7 @@ class _If(_Instruction, Sequence[_Conditional]):
         return _IfStepper(self, workchain)
 
     def recreate_stepper(self, saved_state: SAVED_STATE_TYPE, workchain: WorkChain) -> _IfStepper:
-        stepper = _IfStepper.recreate_from(saved_state, self._load_context(saved_state, workchain))
-        assert isinstance(stepper, _IfStepper)
-        return stepper
+        return _IfStepper.restored(saved_state, workchain, self)
 
     def get_description(self) -> typing.OrderedDict[str, Any]:
         description: typing.OrderedDict[str, Any] = collections.OrderedDict()
@@ -228,11 +213,7 @@ class _While(_Conditional, _Instruction, Sequence["_While"]):
     def recreate_stepper(
         self, saved_state: SAVED_STATE_TYPE, workchain: WorkChain
     ) -> _WhileStepper:
-        stepper = _WhileStepper.recreate_from(
-            saved_state, self._load_context(saved_state, workchain)
-        )
-        assert isinstance(stepper, _WhileStepper)
-        return stepper
+        return _WhileStepper.restored(saved_state, workchain, self)
 
     def get_description(self) -> dict[str, Any]:
         return {f"while({self.predicate.__name__})": self.body.get_description()}
@@ -261,11 +242,7 @@ class _Return(_Instruction):
     def recreate_stepper(
         self, saved_state: SAVED_STATE_TYPE, workchain: WorkChain
     ) -> _ReturnStepper:
-        stepper = _ReturnStepper.recreate_from(
-            saved_state, self._load_context(saved_state, workchain)
-        )
-        assert isinstance(stepper, _ReturnStepper)
-        return stepper
+        return _ReturnStepper.restored(saved_state, workchain, self)
 
     def get_description(self) -> str:
         return "Return from the outline immediately"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import inspect
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import persistence
 from ..base.utils import extends
@@ -19,10 +19,21 @@ from ..greenback_bridge import has_portal, sync_await
 from ..utils import SAVED_STATE_TYPE
 
 if TYPE_CHECKING:
-    from ._instructions import PREDICATE_TYPE, WC_COMMAND_TYPE, _Block, _If, _Return, _While
+    from ._instructions import (
+        PREDICATE_TYPE,
+        WC_COMMAND_TYPE,
+        _Block,
+        _FunctionCall,
+        _If,
+        _Instruction,
+        _Return,
+        _While,
+    )
     from ._workchain import WorkChain
 
 STEPPER_STATE = "stepper_state"
+
+_StepperT = TypeVar("_StepperT", bound="Stepper")
 
 
 class _PropagateReturn(BaseException):
@@ -49,11 +60,25 @@ class Stepper(persistence.Savable, metaclass=abc.ABCMeta):
         :return: whether that was the last one, and what the function that was called returned
         """
 
+    @classmethod
+    def restored(
+        cls: type[_StepperT], saved_state: SAVED_STATE_TYPE, workchain: WorkChain, instruction: Any
+    ) -> _StepperT:
+        """Return a stepper for an instruction, where the saved one was."""
+        stepper = cls.__new__(cls)
+        stepper._workchain = workchain
+        stepper._restore(saved_state, instruction)
+        return stepper
+
     @extends
     def load_instance_state(
         self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
     ) -> None:
         self._workchain = load_context.workchain
+        self._restore(saved_state, load_context.instruction)
+
+    def _restore(self, saved_state: SAVED_STATE_TYPE, instruction: Any) -> None:
+        """Go where the saved stepper was; what it belongs to is known."""
 
 
 class _FunctionStepper(Stepper):
@@ -72,12 +97,9 @@ class _FunctionStepper(Stepper):
     ) -> None:
         out_state["_fn"] = self._fn.__name__
 
-    @extends
-    def load_instance_state(
-        self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
-    ) -> None:
+    def _restore(self, saved_state: SAVED_STATE_TYPE, instruction: _FunctionCall) -> None:
         name = saved_state["_fn"]
-        expected = load_context.instruction.function
+        expected = instruction.function
         if name == expected.__name__:
             self._fn = expected
             return
@@ -109,7 +131,7 @@ class _WithChild(Stepper):
         if self._child_stepper is not None:
             out_state[STEPPER_STATE] = self._child_stepper.save()
 
-    def _recreate_child(self, saved_state: SAVED_STATE_TYPE, instruction: Any) -> None:
+    def _restore_child(self, saved_state: SAVED_STATE_TYPE, instruction: _Instruction) -> None:
         child_state = saved_state.get(STEPPER_STATE)
         self._child_stepper = (
             None
@@ -158,19 +180,17 @@ class _BlockStepper(_WithChild):
         if self._pos < size:
             self._child_stepper = self._block[self._pos].create_stepper(self._workchain)
 
-    @extends
-    def load_instance_state(
-        self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
-    ) -> None:
-        self._block = load_context.instruction
-        if self._pos > len(self._block):
+    def _restore(self, saved_state: SAVED_STATE_TYPE, instruction: _Block) -> None:
+        self._block = instruction
+        self._pos = position = saved_state["_pos"]
+        if position > len(instruction):
             raise PersistenceError(
-                f"the checkpoint of {type(self._workchain).__name__} is at step {self._pos} of a "
-                f"body that has {len(self._block)}: the outline is not the one it was saved with"
+                f"the checkpoint of {type(self._workchain).__name__} is at step {position} of a "
+                f"body that has {len(instruction)}: the outline is not the one it was saved with"
             )
         self._child_stepper = None
-        if self._pos < len(self._block):
-            self._recreate_child(saved_state, self._block[self._pos])
+        if position < len(instruction):
+            self._restore_child(saved_state, instruction[position])
 
 
 @persistence.auto_persist("_pos")
@@ -197,14 +217,12 @@ class _IfStepper(_WithChild):
             self._child_stepper = conditional.body.create_stepper(self._workchain)
         return self._step_child()
 
-    @extends
-    def load_instance_state(
-        self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
-    ) -> None:
-        self._if_instruction = load_context.instruction
+    def _restore(self, saved_state: SAVED_STATE_TYPE, instruction: _If) -> None:
+        self._if_instruction = instruction
+        self._pos = saved_state["_pos"]
         self._child_stepper = None
         if STEPPER_STATE in saved_state:
-            self._recreate_child(saved_state, self._if_instruction[self._pos].body)
+            self._restore_child(saved_state, instruction[self._pos].body)
 
 
 class _WhileStepper(_WithChild):
@@ -225,12 +243,9 @@ class _WhileStepper(_WithChild):
             self._child_stepper = self._while_instruction.body.create_stepper(self._workchain)
         return False, self._step_child()[1]
 
-    @extends
-    def load_instance_state(
-        self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
-    ) -> None:
-        self._while_instruction = load_context.instruction
-        self._recreate_child(saved_state, self._while_instruction.body)
+    def _restore(self, saved_state: SAVED_STATE_TYPE, instruction: _While) -> None:
+        self._while_instruction = instruction
+        self._restore_child(saved_state, instruction.body)
 
 
 class _ReturnStepper(Stepper):
@@ -246,11 +261,8 @@ class _ReturnStepper(Stepper):
     def step(self) -> tuple[bool, Any]:
         raise _PropagateReturn(self._return_instruction.exit_code)
 
-    @extends
-    def load_instance_state(
-        self, saved_state: SAVED_STATE_TYPE, load_context: persistence.LoadSaveContext
-    ) -> None:
-        self._return_instruction = load_context.instruction
+    def _restore(self, saved_state: SAVED_STATE_TYPE, instruction: _Return) -> None:
+        self._return_instruction = instruction
 
 
 def holds(predicate: PREDICATE_TYPE, workchain: WorkChain) -> bool:
