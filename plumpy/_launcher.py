@@ -76,6 +76,8 @@ class ProcessLauncher:
             self._loader = self._load_context.loader or loaders.get_object_loader()
         # asyncio itself keeps only weak references to tasks.
         self._running: set[asyncio.Task[Any]] = set()
+        #: The pids of the processes that those tasks step.
+        self._pids: set[PID_TYPE] = set()
 
     async def __call__(
         self, communicator: kiwipy.Communicator, task: dict[str, Any]
@@ -84,6 +86,7 @@ class ProcessLauncher:
 
         :raises kiwipy.TaskRejected: if the task is none for a launcher, or needs a persister and
             there is none
+        :raises kiwipy.DuplicateSubscriberIdentifier: if the process to be continued is running here
         :raises ValueError: if the task is malformed or names no process class
         """
         if not isinstance(task, Mapping) or not isinstance(task.get(TASK_KEY), str):
@@ -134,6 +137,9 @@ class ProcessLauncher:
             LOGGER.warning("rejecting the task to continue process %s: no persister", pid)
             raise kiwipy.TaskRejected("cannot continue a process without a persister")
         bundle = self._persister.load_checkpoint(pid, tag)
+        if pid in self._pids:
+            # What a process that cannot be reached twice raises, too: the task came a second time.
+            raise kiwipy.DuplicateSubscriberIdentifier(f"process {pid} is running here already")
         context = self._load_context
         if "loop" not in context and self._loop is not None:
             context = context.copyextend(loop=self._loop)
@@ -220,7 +226,8 @@ class ProcessLauncher:
     async def _run(self, process: Any, nowait: bool) -> PID_TYPE | ProcessResult:
         stepping = asyncio.ensure_future(process.step_until_terminated())
         self._running.add(stepping)
-        stepping.add_done_callback(self._running.discard)
+        self._pids.add(process.pid)
+        stepping.add_done_callback(functools.partial(self._forget, process.pid))
         if not nowait:
             await stepping
             return process.future().result()
@@ -230,6 +237,10 @@ class ProcessLauncher:
             # Whoever gets the pid may want to call the process with it.
             await asyncio.wait([asyncio.wrap_future(settling)], timeout=SETTLING_TIME)
         return cast(PID_TYPE, process.pid)
+
+    def _forget(self, pid: PID_TYPE, stepping: asyncio.Task[Any]) -> None:
+        self._running.discard(stepping)
+        self._pids.discard(pid)
 
 
 def _report(stepping: asyncio.Task[Any]) -> None:

@@ -1,7 +1,7 @@
 """What the released plumpy gets wrong over RabbitMQ, by the names in its list of weaknesses.
 
-E1, E18, E19, E20, S3 and S7 have their tests where they belong (test_crossing.py,
-test_communications.py, test_process_comms.py); here is what needs a broker and no process.
+E1, E18 to E21 and S3, which need none, are in test_weaknesses_crossing.py; here is what needs a
+broker and no process.
 """
 
 from __future__ import annotations
