@@ -8,16 +8,23 @@ import ctypes
 from collections.abc import Awaitable
 from typing import Any, TypeVar, cast
 
-from . import _crossing, _portals
+from . import _crossing, _idle, _portals
 
 _T = TypeVar("_T")
 
 
-def run_until_complete(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[_T]) -> _T:
-    """See :func:`plumpy.run_until_complete`."""
+def run_until_complete(
+    loop: asyncio.AbstractEventLoop, awaitable: Awaitable[_T], drives_itself: bool = False
+) -> _T:
+    """See :func:`plumpy.run_until_complete`.
+
+    :param drives_itself: it is a coroutine that opens the portals that it needs
+    """
     running = asyncio._get_running_loop()
     if running is None:
         if not loop.is_running():
+            if drives_itself and not loop.is_closed():
+                return _idle.run(loop, awaitable)  # type: ignore[arg-type]
             return _run_idle(loop, awaitable)
         return cast(_T, _crossing.hop(loop, _boxed, awaitable).result()[0])
     if _portals.in_portal():
@@ -41,12 +48,13 @@ def _run_idle(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[_T]) -> _T:
     if loop.is_closed():
         _portals.discard(awaitable)
         raise RuntimeError("Event loop is closed")
-    runnable: Any = awaitable if asyncio.isfuture(awaitable) else _driven(awaitable)
-    return cast(_T, loop.run_until_complete(runnable))
+    if asyncio.isfuture(awaitable):
+        return loop.run_until_complete(awaitable)
+    return _idle.run(loop, _driven(awaitable))
 
 
 async def _driven(awaitable: Awaitable[_T]) -> _T:
-    return await _portals.drive(awaitable)
+    return cast(_T, await _portals.drive(awaitable))
 
 
 async def _boxed(awaitable: Awaitable[_T]) -> tuple[_T]:

@@ -106,13 +106,19 @@ else:
         return _current_tasks.get(asyncio._get_running_loop())
 
 
-@types.coroutine
-def drive(awaitable: Awaitable[_T]) -> Generator[Any, Any, _T]:
+def drive(awaitable: Awaitable[_T]) -> Awaitable[_T]:
     """Await something whose synchronous parts may use :func:`sync_await`."""
+    return drive_steps(steps_of(awaitable), current_task())
+
+
+@types.coroutine
+def drive_steps(level: Any, task: asyncio.Task[Any] | None) -> Generator[Any, Any, Any]:
+    """See :func:`drive`.
+
+    :param level: what :func:`steps_of` returns
+    :param task: the current task
+    """
     idle = _pool.idle
-    task = current_task()
-    level = steps_of(awaitable)
-    del awaitable
     method: Callable[[Any], Any] = level.send
     argument: Any = None
     below: list[tuple[Portal, Any]] | None = None
@@ -152,7 +158,7 @@ def drive(awaitable: Awaitable[_T]) -> Generator[Any, Any, _T]:
                 break
             if not below:
                 if kind is _RETURNED:
-                    return payload  # type: ignore[no-any-return]
+                    return payload
                 try:
                     raise payload
                 finally:
@@ -188,8 +194,13 @@ async def call(function: Callable[..., _T], args: tuple[Any, ...], kwargs: dict[
 
 def in_portal() -> bool:
     """Return whether the code that runs now can be suspended by :func:`sync_await`."""
+    return type(getcurrent()) is Portal and in_portal_of(current_task())
+
+
+def in_portal_of(task: asyncio.Task[Any] | None) -> bool:
+    """Return whether this is a portal of the task, which is the current one."""
     portal = getcurrent()
-    return type(portal) is Portal and portal.task is current_task()
+    return type(portal) is Portal and portal.task is task
 
 
 def sync_await(awaitable: Awaitable[_T]) -> _T:

@@ -94,7 +94,8 @@ class Created(State):
 
     def __init__(self, process: Process, run_fn: Callable[..., Any], *args: Any, **kwargs: Any):
         assert run_fn is not None
-        super().__init__(process)
+        self.state_machine = process
+        self.in_state = False
         self.run_fn = run_fn
         self.args = args
         self.kwargs = kwargs
@@ -138,7 +139,8 @@ class Running(State):
         **kwargs: Any,
     ) -> None:
         assert run_fn is not None
-        super().__init__(process)
+        self.state_machine = process
+        self.in_state = False
         self.run_fn = run_fn
         self.args = args
         self.kwargs = kwargs
@@ -176,13 +178,14 @@ class Running(State):
 
     def next_state(self, result: Any) -> State:
         """Return the state that the result of the method leads to."""
-        if isinstance(result, Command):
-            self._command = result
-            return result._next_state(self)
         successful = True
-        if isinstance(result, exceptions.UnsuccessfulResult):
-            result = result.result
-            successful = False
+        if result is not None:
+            if isinstance(result, Command):
+                self._command = result
+                return result._next_state(self)
+            if isinstance(result, exceptions.UnsuccessfulResult):
+                result = result.result
+                successful = False
         return self.state_machine.create_state(  # type: ignore[return-value]
             ProcessState.FINISHED, result, successful
         )
@@ -213,7 +216,8 @@ class Waiting(State):
         msg: Optional[str] = None,  # noqa: UP045
         data: Optional[Any] = None,  # noqa: UP045
     ) -> None:
-        super().__init__(process)
+        self.state_machine = process
+        self.in_state = False
         self.done_callback = done_callback
         self.msg = msg
         self.data = data
@@ -319,7 +323,8 @@ class Excepted(State):
         exception: Optional[BaseException],  # noqa: UP045
         trace_back: Optional[TracebackType] = None,  # noqa: UP045
     ):
-        super().__init__(process)
+        self.state_machine = process
+        self.in_state = False
         self.exception = exception
         self.traceback = trace_back
 
@@ -379,7 +384,8 @@ class Finished(State):
     LABEL = ProcessState.FINISHED
 
     def __init__(self, process: Process, result: Any, successful: bool) -> None:
-        super().__init__(process)
+        self.state_machine = process
+        self.in_state = False
         self.result = result
         self.successful = successful
 
@@ -396,7 +402,8 @@ class Killed(State):
     LABEL = ProcessState.KILLED
 
     def __init__(self, process: Process, msg: Optional[MessageType]):  # noqa: UP045
-        super().__init__(process)
+        self.state_machine = process
+        self.in_state = False
         self.msg = msg
 
 

@@ -24,10 +24,9 @@ def get_or_create_event_loop() -> asyncio.AbstractEventLoop:
     That is the running loop, else the one that is set for this thread, unless it is closed, else a
     new one, which is then set. A loop made here is closed when its thread, or the program, ends.
     """
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        pass
+    loop = asyncio._get_running_loop()
+    if loop is not None:
+        return loop
     loop = _set_loop()
     if loop is None or loop.is_closed():
         loop = asyncio.new_event_loop()

@@ -291,7 +291,9 @@ class StateMachine(metaclass=StateMachineMeta):
 
     def __init__(self) -> None:
         super().__init__()
-        type(self).__ensure_built()
+        cls = type(self)
+        if "_STATES_MAP" not in cls.__dict__:
+            cls.__ensure_built()
 
     @super_check
     def init(self) -> None:
@@ -349,22 +351,17 @@ class StateMachine(metaclass=StateMachineMeta):
             return
         assert not self._transitioning, "Cannot call transition_to when already transitioning state"
         initial = self._state
-        initial_label = initial.LABEL if initial is not None else None
         label: LABEL_TYPE = None
         self._transitioning = True
         try:
             label = new_state.LABEL
             try:
-                if initial is not None:
-                    self._exit_current_state(new_state)
-                self._enter_next_state(new_state)
+                self._change_state(new_state)
             except StateEntryFailed as redirection:
                 new_state = redirection.state
                 label = new_state.LABEL
-                if initial is not None:
-                    self._exit_current_state(new_state)
-                self._enter_next_state(new_state)
-            if not new_state.ALLOWED and new_state.is_terminal():
+                self._change_state(new_state)
+            if not new_state.ALLOWED:
                 run_hook(self, "on_terminated")
         except Exception as exc:
             if self._transition_failing:
@@ -372,7 +369,10 @@ class StateMachine(metaclass=StateMachineMeta):
             self._transitioning = False
             self._transition_failing = True
             self.transition_failed(
-                initial_label, label, exc, cast(TracebackType, exc.__traceback__)
+                initial.LABEL if initial is not None else None,
+                label,
+                exc,
+                cast(TracebackType, exc.__traceback__),
             )
         finally:
             self._transition_failing = False
@@ -415,26 +415,30 @@ class StateMachine(metaclass=StateMachineMeta):
         :param state_label: label of the state; the other arguments go to its constructor
         :raises ValueError: if there is no such state
         """
-        states_map = self._STATES_MAP  # built for this class when it got its first instance
-        if states_map is None or state_label not in states_map:
+        # The map was built for this class when it got its first instance.
+        state_class = (self._STATES_MAP or {}).get(state_label)
+        if state_class is None:
             raise ValueError(f"{state_label} is not a valid state")
-        return states_map[state_label](self, *args, **kwargs)
+        return state_class(self, *args, **kwargs)
 
-    def _exit_current_state(self, next_state: State) -> None:
-        """Leave the current state, unless a failed transition is being dealt with: the state that
-        it failed in is left whatever it allows."""
-        current = self._state
-        assert current is not None
-        if self._transition_failing:
-            return
-        if next_state.LABEL not in current.ALLOWED:
-            raise RuntimeError(f"Cannot transition from {current.LABEL} to {next_state.LABEL}")
-        self._fire_state_event(_EXITING, next_state)
-        current.do_exit()
+    def _change_state(self, next_state: State) -> None:
+        """Leave the current state and enter the next one.
 
-    def _enter_next_state(self, next_state: State) -> None:
+        While a failed transition is being dealt with the current state stays as it is, whatever it
+        allows: it has been left already, or could not be.
+        """
         last_state = self._state
+        if last_state is not None and not self._transition_failing:
+            if next_state.LABEL not in last_state.ALLOWED:
+                raise illegal(last_state, next_state)
+            self._fire_state_event(_EXITING, next_state)
+            last_state.do_exit()
         self._fire_state_event(_ENTERING, next_state)
         next_state.do_enter()
         self._state = next_state
         self._fire_state_event(_ENTERED, last_state)
+
+
+def illegal(last_state: State, next_state: State) -> RuntimeError:
+    """Return the error for a transition that the states do not allow."""
+    return RuntimeError(f"Cannot transition from {last_state.LABEL} to {next_state.LABEL}")

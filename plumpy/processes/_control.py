@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .. import _crossing, _owned, _portals, process_states
-from ..base.utils import call_with_super_check
+from ..base.utils import run_hook
 from ..futures import CancellableAction
 from ..process_comms import MESSAGE_TEXT_KEY, MessageType
 from ..process_states import Interruption, KillInterruption, PauseInterruption, ProcessState
@@ -130,8 +130,8 @@ def do_pause(
         return False
     text = None if msg is None else msg.get(MESSAGE_TEXT_KEY)
     try:
-        call_with_super_check(process.on_pausing, text)
-        call_with_super_check(process.on_paused, text)
+        run_hook(process, "on_pausing", text)
+        run_hook(process, "on_paused", text)
     finally:
         process._pausing = None
     return True
@@ -139,7 +139,7 @@ def do_pause(
 
 def play(process: Process) -> bool:
     if process.paused:
-        call_with_super_check(process.on_playing)
+        run_hook(process, "on_playing")
     elif process._pausing is not None:
         withdraw(process, process._pausing)
     return True

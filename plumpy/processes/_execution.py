@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from .. import _nesting, process_states
+from .. import _nesting, _owned, process_states
 from ..utils import PID_TYPE
-from . import _control, _stepping
+from . import _stepping
 from ._scope import PROCESS_STACK
 
 if TYPE_CHECKING:
     from ._process import Process
 
 T = TypeVar("T")
+
+_STEPS = _stepping.step_until_terminated.__code__
 
 
 def launch(
@@ -32,7 +35,11 @@ def launch(
     process = process_class(
         inputs=inputs, pid=pid, logger=logger, loop=self._loop, communicator=self._communicator
     )
-    _control.start(self._loop, process.step_until_terminated)
+    steps = process.step_until_terminated()
+    task = self._loop.create_task(steps)
+    if not _is_own(steps):
+        _owned.own(self._loop, task)
+    # Else the loop has the task until its first step, and then the process, which has the task.
     return process
 
 
@@ -46,10 +53,16 @@ def execute(self: Process) -> dict[str, Any] | None:
     :raises ClosedError: if it has ended in this program: ask :meth:`future` or :attr:`outputs`
     """
     if not self.has_terminated():
-        _nesting.run_until_complete(self._loop, self.step_until_terminated())
+        steps = self.step_until_terminated()
+        _nesting.run_until_complete(self._loop, steps, drives_itself=_is_own(steps))
     if self._lazy_future is None and type(self._state) is process_states.Finished:
         return cast("dict[str, Any]", self._outputs)
     return cast("dict[str, Any] | None", self.future().result())
+
+
+def _is_own(steps: Coroutine[Any, Any, None]) -> bool:
+    """Return whether a coroutine is that of a ``step_until_terminated`` nobody has overridden."""
+    return type(steps) is CoroutineType and steps.cr_code is _STEPS
 
 
 async def run_task(self: Process, callback: Callable[..., T], *args: Any, **kwargs: Any) -> T:

@@ -7,7 +7,7 @@ not called where it would do nothing.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from .. import exceptions, persistence
 from ..base.state_machine import StateEntryFailed
@@ -65,7 +65,7 @@ def on_create(self: Process) -> None:
     """Hook: entering CREATED. Parses and validates the inputs."""
     self._creation_time = time.time()
     raw: Any = self._raw_inputs or {}
-    if raw or not _bare_namespaces(self)[1]:
+    if raw or not _bare_namespaces(self).inputs:
         parsed, error = self.spec().inputs._parse(raw)
         if parsed:
             self._parsed_inputs = parsed
@@ -73,14 +73,21 @@ def on_create(self: Process) -> None:
             raise ValueError(error)
 
 
-def _bare_namespaces(process: Process) -> tuple[int, bool, bool]:
-    """Return whether inputs and outputs are bare; first comes the epoch that this is true of."""
+class Bare(NamedTuple):
+    """Whether inputs and outputs are bare, of which class, and at which time."""
+
+    of: type[Process] | None
+    epoch: int
+    inputs: bool
+    outputs: bool
+
+
+def _bare_namespaces(process: Process) -> Bare:
+    bare = process._bare
     cls = type(process)
-    bare: tuple[int, bool, bool] | None = cls.__dict__.get("_bare_namespaces")
-    if bare is None or bare[0] != Epoch.current:
+    if bare.of is not cls or bare.epoch != Epoch.current:
         spec = process.spec()
-        bare = (Epoch.current, _is_bare(spec.inputs), _is_bare(spec.outputs))
-        cls._bare_namespaces = bare  # type: ignore[attr-defined]
+        bare = cls._bare = Bare(cls, Epoch.current, _is_bare(spec.inputs), _is_bare(spec.outputs))
     return bare
 
 
@@ -111,7 +118,7 @@ def on_finish(self: Process, result: Any, successful: bool) -> None:
     """
     if successful:
         outputs = self._lazy_outputs or {}
-        if (outputs or not _bare_namespaces(self)[2]) and (
+        if (outputs or not _bare_namespaces(self).outputs) and (
             self.spec().outputs.validate(outputs) is not None
         ):
             raise StateEntryFailed(self.create_state(_FINISHED, result=result, successful=False))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def has_terminated(self: Process) -> bool:
     """Return whether the process has ended."""
-    return self._state is not None and self._state.is_terminal()
+    return self._state is not None and not self._state.ALLOWED
 
 
 def result(self: Process) -> Any:

@@ -22,10 +22,11 @@ from .. import (
     utils,
 )
 from ..base.state_machine import State as MachineState
-from ..base.state_machine import StateEventHook, StateMachine, StateMachineMeta
-from ..base.utils import direct, run_hook
+from ..base.state_machine import StateEventHook, StateMachine, StateMachineMeta, illegal
+from ..base.utils import direct, run_hook, unchecked
 from ..event_helper import EventHelper
 from ..futures import CancellableAction
+from ..persistence._context import ProcessContext
 from ..persistence._savable import loader_of
 from ..process_comms import MessageType
 from ..process_listener import ProcessListener
@@ -57,7 +58,8 @@ class ProcessStateMachineMeta(abc.ABCMeta, StateMachineMeta):
         process: Process = type.__call__(cls, *args, **kwargs)
         try:
             process.transition_to(process.create_initial_state())
-            run_hook(process, "init")
+            if type(process).init is not _hooks.init or process._communicator is not None:
+                run_hook(process, "init")
         except BaseException:
             # What the caller never gets must not stay subscribed.
             process._abandon()
@@ -130,6 +132,8 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
     #: The task that steps the process, during a step.
     # not `_stepper`: work chains, those of AiiDA too, keep theirs under that name
     _stepping_task: asyncio.Task[Any] | None = None
+    #: What is being stepped is to take one step only.
+    _one_step = False
     #: The state that the step under way executes.
     _executed: process_states.State | None = None
     #: The step is entering the state that its execution led to.
@@ -137,6 +141,7 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
     #: The stepping task was cancelled because the process has ended without it.
     _step_cancelled = False
     _closed = False
+    _bare = _hooks.Bare(None, 0, False, False)
     _cleanups: list[Callable[[], None]] | None = None
     __called = False
 
@@ -230,7 +235,7 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
 
         :param load_context: may have ``loop``, ``communicator`` and ``logger``
         """
-        process = cast(Process, super().recreate_from(saved_state, load_context))
+        process: Process = super().recreate_from(saved_state, load_context)  # type: ignore[assignment]
         try:
             run_hook(process, "init")
         except BaseException:
@@ -405,8 +410,8 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
 
     def recreate_state(self, saved_state: persistence.Bundle) -> process_states.State:
         """Make a state of this process from what was saved of it."""
-        load_context = persistence.LoadSaveContext(loader_of(saved_state), process=self)
-        return cast(process_states.State, persistence.Savable.load(saved_state, load_context))
+        load_context = ProcessContext(loader_of(saved_state), self)
+        return persistence.Savable.load(saved_state, load_context)  # type: ignore[return-value]
 
     @protected
     def encode_input_args(self, inputs: Any) -> Any:
@@ -422,7 +427,8 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
 
     def create_initial_state(self) -> process_states.State:
         """Make the state that the process starts in."""
-        return cast(process_states.State, self.get_state_class(_CREATED)(self, self.run))
+        state: Any = self.create_state(_CREATED, self.run)
+        return state  # type: ignore[no-any-return]
 
     def transition_failed(
         self,
@@ -436,33 +442,27 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
             raise exception.with_traceback(trace)
         self.transition_to(self.create_state(_EXCEPTED, exception, trace_back=trace))
 
-    def _exit_current_state(self, next_state: MachineState) -> None:
-        if self._transition_failing:
-            return
-        state = self._state
-        assert state is not None
-        if next_state.LABEL not in state.ALLOWED:
-            raise RuntimeError(f"Cannot transition from {state.LABEL} to {next_state.LABEL}")
-        if not self._closed:
-            self.on_exiting()
-            if self._event_callbacks is not None:
-                self._fire_state_event(StateEventHook.EXITING_STATE, next_state)
-        state.do_exit()
-
-    def _enter_next_state(self, next_state: MachineState) -> None:
+    def _change_state(self, next_state: MachineState) -> None:
         last_state = self._state
-        if self._closed:  # its hooks were dropped with everything else
-            next_state.do_enter()
-            self._state = next_state
-            return
-        self.on_entering(next_state)  # type: ignore[arg-type]
-        if self._event_callbacks is not None:
-            self._fire_state_event(StateEventHook.ENTERING_STATE, next_state)
+        hooked = not self._closed  # else its hooks were dropped with everything else
+        if last_state is not None and not self._transition_failing:
+            if next_state.LABEL not in last_state.ALLOWED:
+                raise illegal(last_state, next_state)
+            if hooked:
+                self.on_exiting()
+                if self._event_callbacks is not None:
+                    self._fire_state_event(StateEventHook.EXITING_STATE, next_state)
+            last_state.do_exit()
+        if hooked:
+            self.on_entering(next_state)  # type: ignore[arg-type]
+            if self._event_callbacks is not None:
+                self._fire_state_event(StateEventHook.ENTERING_STATE, next_state)
         next_state.do_enter()
         self._state = next_state
-        self.on_entered(last_state)  # type: ignore[arg-type]
-        if self._event_callbacks is not None:
-            self._fire_state_event(StateEventHook.ENTERED_STATE, last_state)
+        if hooked:
+            self.on_entered(last_state)  # type: ignore[arg-type]
+            if self._event_callbacks is not None:
+                self._fire_state_event(StateEventHook.ENTERED_STATE, last_state)
 
     def remove_state_event_callback(self, hook: Hashable, callback: Any) -> None:
         """Undo ``add_state_event_callback``; on a closed process there is nothing to undo."""
@@ -499,8 +499,6 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
         """Hook: the process has ended. Closes it."""
         super().on_terminated()
         _hooks.terminate(self)
-
-    on_terminated.unchecked = _hooks.terminate  # type: ignore[attr-defined]
 
     def close(self) -> None:
         """Let go of what the process holds; it has ended. May be called again."""
@@ -570,3 +568,6 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
     message_receive = _messages.receive
     broadcast_receive = _messages.receive_broadcast
     _schedule_rpc = _messages.schedule
+
+
+unchecked[Process.on_terminated] = _hooks.terminate

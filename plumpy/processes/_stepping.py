@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +42,11 @@ async def step(self: Process) -> None:
         raise exceptions.ClosedError("Process is closed")
     if self._stepping_task is not None:
         raise exceptions.InvalidStateError(f"{self} is being stepped already")
-    await _steps(self, once=True)
+    self._one_step = True
+    try:
+        await step_until_terminated(self)
+    finally:
+        self._one_step = False
 
 
 async def step_until_terminated(self: Process) -> None:
@@ -51,25 +54,33 @@ async def step_until_terminated(self: Process) -> None:
 
     If another task is stepping it already, wait for its end.
     """
+    # The steps run in a portal, but what they wait for is waited for here: there is no portal, and
+    # no frame but this one, to be kept meanwhile. There may be very many processes that wait.
+    once = self._one_step
+    task = _portals.current_task()
     if self._stepping_task is not None:
-        if self._stepping_task is _portals.current_task():
+        if self._stepping_task is task:
             raise exceptions.InvalidStateError(f"{self} is being stepped by this very task")
         await asyncio.wait([self.future()])
-    elif type(self).step is step:
-        await _steps(self, once=False)
-    else:
-        task = _portals.current_task()
+        return
+    if type(self).step is not step and not once:
         if task is not None:
             _owned.own(self._loop, task)
         while not self.has_terminated():
             await self.step()
-
-
-async def _steps(process: Process, once: bool) -> None:
+        return
     error = None
-    begin(process)
+    under_way = _owned.under_way(self._loop)
+    under_way[id(self)] = self
+    self._stepping_task = task
     try:
-        while (future := await advance(process, once, error)) is not None:
+        while True:
+            steps = run(self, once, error)
+            future = await (
+                steps if _portals.in_portal_of(task) else _portals.drive_steps(steps, task)
+            )
+            if future is None:
+                return
             try:
                 await future
                 error = None
@@ -77,35 +88,16 @@ async def _steps(process: Process, once: bool) -> None:
                 error = exc
     finally:
         error = None
-        end(process)
-
-
-def begin(process: Process) -> None:
-    """The current task steps the process from now on."""
-    process._stepping_task = _portals.current_task()
-    _owned.under_way(process._loop)[id(process)] = process
-
-
-def end(process: Process) -> None:
-    """Nobody steps the process any more. What is still pending will not be carried out."""
-    _owned.under_way(process._loop).pop(id(process), None)
-    task = process._stepping_task
-    process._stepping = False
-    process._executed = None
-    process._stepping_task = None
-    if process._step_cancelled:
-        _control.was_step_cancelled(process, task)
-    action = process._interrupt_action
-    if action is not None:
-        _control.withdraw(process, action)
-
-
-def advance(
-    process: Process, once: bool, error: BaseException | None
-) -> Awaitable[asyncio.Future[Any] | None]:
-    """See :func:`run`; with a portal for all that it runs."""
-    steps = run(process, once, error)
-    return steps if _portals.in_portal() else _portals.drive(steps)
+        # Nobody steps the process any more. What is still pending will not be carried out.
+        under_way.pop(id(self), None)
+        self._stepping = False
+        self._executed = None
+        self._stepping_task = None
+        if self._step_cancelled:
+            _control.was_step_cancelled(self, task)
+        action = self._interrupt_action
+        if action is not None:
+            _control.withdraw(self, action)
 
 
 async def run(
@@ -113,7 +105,7 @@ async def run(
 ) -> asyncio.Future[Any] | None:
     """Do steps until there is something to wait for; return that, or None at the end.
 
-    The caller waits and calls again. There is no portal and no frame to be kept meanwhile.
+    The caller waits and calls again.
 
     :param once: end after one step
     :param error: what the wait ended by, if it was cancelled
