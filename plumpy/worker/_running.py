@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from plumpy import _crossing
 from plumpy._ledger import Caller, Lease, LeaseLost
 from plumpy.exceptions import KilledError, PersistenceError
 from plumpy.persistence._codec import dumps
 from plumpy.process_states import ProcessState
+from plumpy.worker._reach import Reach
 
 if TYPE_CHECKING:
     from plumpy.processes import Process
@@ -46,10 +47,10 @@ class Running:
         self._saved: str | None = None
         self._saved_paused = process.paused
         self._save_lock = asyncio.Lock()
-        self._voice: _Voice | None = None
-        if process._link is not None:
-            self._voice = _Voice(process._link)
-            process._link = cast(_crossing.Link, self._voice)
+        # Whether it is over with the process here, and whether its end is stored.
+        self._over = asyncio.Event()
+        self._stored = False
+        self._reach = Reach(self, process._link) if process._link is not None else None
 
     def start(self) -> None:
         """Begin to step."""
@@ -90,6 +91,7 @@ class Running:
         finally:
             self._drop()
             self._give_up_slot()
+            self._over.set()
             _running.pop(id(self.process), None)
             self.worker.forget(self)
 
@@ -170,8 +172,10 @@ class Running:
             callers: tuple[Caller, ...] = await worker.persistently(
                 lambda: worker.ledger.finish(self.lease, state, bundle, outcome), process.pid
             )
-        if self._voice is not None:
-            self._voice.tell_end()
+        self._stored = True
+        self._over.set()
+        if self._reach is not None:
+            self._reach.tell_end()
         await worker.answer(self.lease.pid, callers, response)
 
     def _drop(self) -> None:
@@ -183,41 +187,29 @@ class Running:
         """Store that the process was paused or played: a worker that takes it over should know."""
         if self.process.paused == self._saved_paused or self.process.has_terminated():
             return
-        try:
-            await self.save()
-        except LeaseLost:
-            self.lose()
+        with contextlib.suppress(LeaseLost):
+            await self.stored()
+
+    async def stored(self) -> None:
+        """Wait until the present state is stored.
+
+        :raises LeaseLost: if it will not be, because the process is not run here any more
+        """
+        if not self.process.has_terminated():
+            try:
+                await self.save()
+            except LeaseLost:
+                self.lose()
+                raise
+        else:
+            await self._over.wait()
+            if not self._stored:
+                raise LeaseLost(f"process {self.process.pid} is not run here any more; ask again")
 
     def cancel(self) -> None:
         """Stop stepping."""
         if self.task is not None:
             self.task.cancel()
-
-
-class _Voice:
-    """The link of a process to its communicator, but for how it ended.
-
-    That is told when it is stored. Who hears it finds it in the database, and a worker that lost
-    the process without knowing it does not say that the process has ended.
-    """
-
-    def __init__(self, link: _crossing.Link) -> None:
-        self._link = link
-        self._end: tuple[Any, Any] | None = None
-
-    def state_changed(self, from_label: Any, to_label: Any) -> None:
-        if getattr(to_label, "value", to_label) in _crossing.FINAL_STATES:
-            self._end = (from_label, to_label)
-        else:
-            self._link.state_changed(from_label, to_label)
-
-    def tell_end(self) -> None:
-        """Broadcast how the process ended."""
-        if self._end is not None:
-            self._link.state_changed(*self._end)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._link, name)
 
 
 def label_of(process: Process) -> str:

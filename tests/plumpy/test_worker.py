@@ -310,6 +310,35 @@ class TestTakingOver:
         await until(lambda: not made.processes)
         assert persister.ledger().all()[0].worker == "thief"
 
+    async def test_what_was_asked_of_a_process_is_stored_when_it_is_answered(
+        self, worker, controller, persister
+    ):
+        worker(poll=60)
+        pid = await controller.launch_process(Waits, nowait=True)
+        await controller.pause_process(pid)
+        assert persister.load_checkpoint(pid)["_paused"]
+        await controller.kill_process(pid)
+        assert persister.ledger().all()[0].state == "killed"
+
+    async def test_a_worker_that_lost_a_process_does_not_say_that_it_ended(
+        self, worker, controller, communicator, persister
+    ):
+        """It was stopped for longer than its lease, and does not know yet."""
+        worker(lease=600)
+        pid = await controller.launch_process(Waits, nowait=True)
+        subjects: list[str] = []
+        communicator.add_broadcast_subscriber(
+            lambda _comm, _body, sender, subject, _id: sender == pid and subjects.append(subject)
+        )
+        with persister.ledger().transaction() as execute:
+            execute("UPDATE runs SET worker = 'other', term = term + 1")
+        with pytest.raises(kiwipy.RemoteException, match="not run here any more"):
+            await controller.kill_process(pid)
+        await asyncio.to_thread(communicator.broadcast_send, None, pid, "the last one")
+        await until(lambda: "the last one" in subjects)
+        assert subjects == ["the last one"]
+        assert persister.ledger().all()[0].state == "waiting"
+
     async def test_stopping_gives_processes_back_with_what_they_reached(
         self, communicator, persister, controller
     ):
