@@ -60,8 +60,26 @@ def _subscriber(form: str, kind: str) -> Any:
     return locals()[form]
 
 
-@pytest.mark.parametrize("form", ["plain", "coroutine", "asyncio_future", "thread_future"])
-@pytest.mark.parametrize("kind", ["result", "exception", "asyncio's", "kiwipy's"])
+FORMS = ["plain", "coroutine", "asyncio_future", "thread_future"]
+KINDS = ["result", "exception", "asyncio's", "kiwipy's"]
+
+
+async def check_answer(answer: Any, kind: str) -> None:
+    """Fail unless a future comes to what a subscriber of a kind has to say."""
+    outcome = asyncio.wrap_future(unwrap_kiwi_future(answer))
+    await asyncio.wait([outcome], timeout=TIMEOUT)
+    assert outcome.done(), "there was no answer"
+    if kind == "result":
+        assert outcome.result() == 5
+    elif kind == "exception":
+        assert isinstance(outcome.exception(), kiwipy.RemoteException)
+        assert "Traceback" not in str(outcome.exception())
+    else:
+        assert outcome.cancelled()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", ["call", "task"])
 async def test_every_subscriber_gives_the_caller_one_answer(
     communicator, loop_communicator, form, kind, way
@@ -74,20 +92,55 @@ async def test_every_subscriber_gives_the_caller_one_answer(
     controller = plumpy.RemoteProcessThreadController(communicator)
     if way == "call":
         loop_communicator.add_rpc_subscriber(subscriber, "target")
-        answer = await asyncio.to_thread(controller.get_status, "target")
+        sends = (controller.get_status, communicator.rpc_send, loop_communicator.rpc_send)
+        arguments: list[tuple[Any, ...]] = [("target",), ("target", {}), ("target", {})]
     else:
         loop_communicator.add_task_subscriber(subscriber)
-        answer = await asyncio.to_thread(controller.task_send, "task")
-    outcome = asyncio.wrap_future(unwrap_kiwi_future(answer))
-    await asyncio.wait([outcome], timeout=TIMEOUT)
-    assert outcome.done(), "there was no answer"
-    if kind == "result":
-        assert outcome.result() == 5
-    elif kind == "exception":
-        assert isinstance(outcome.exception(), kiwipy.RemoteException)
-        assert "Traceback" not in str(outcome.exception())
-    else:
-        assert outcome.cancelled()
+        sends = (controller.task_send, communicator.task_send, loop_communicator.task_send)
+        arguments = [("task",)] * 3
+    for send, args in zip(sends, arguments, strict=True):
+        await check_answer(await asyncio.to_thread(send, *args), kind)
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+@pytest.mark.parametrize("form", [form for form in FORMS if form != "coroutine"])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_every_process_gives_the_caller_one_answer(
+    communicator, loop_communicator, wrapped, form, kind
+):
+    """A process may answer by any future too, over any communicator; it is called on its loop."""
+    subscriber = _subscriber(form, kind)
+    threads: list[int] = []
+
+    class Answers(plumpy.Process):
+        def message_receive(self, comm: Any, msg: Any) -> Any:
+            threads.append(threading.get_ident())
+            return subscriber(comm, msg)
+
+    process = Answers(communicator=loop_communicator if wrapped else communicator)
+    controller = plumpy.RemoteProcessThreadController(communicator)
+    answer = await asyncio.to_thread(controller.get_status, process.pid)
+    await check_answer(answer, kind)
+    process.kill()
+    assert threads == [threading.get_ident()]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_no_broadcast_subscriber_keeps_the_next_broadcast_away(loop_communicator, form, kind):
+    subscriber = _subscriber(form, kind)
+    heard: asyncio.Queue[Any] = asyncio.Queue()
+
+    def hear(comm: Any, body: Any, *_: Any) -> Any:
+        heard.put_nowait(body)
+        return subscriber(comm, body)
+
+    loop_communicator.add_broadcast_subscriber(hear)
+    loop_communicator.add_broadcast_subscriber(lambda _, body, *__: heard.put_nowait(body))
+    for body in ("first", "second"):
+        await asyncio.to_thread(loop_communicator.broadcast_send, body)
+    received = [await asyncio.wait_for(heard.get(), TIMEOUT) for _ in range(4)]
+    assert received == ["first", "first", "second", "second"]
 
 
 async def test_a_task_that_is_interrupted_goes_to_another_subscriber(
