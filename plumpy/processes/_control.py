@@ -20,6 +20,7 @@ from ..base.utils import run_hook
 from ..futures import CancellableAction
 from ..process_comms import MESSAGE_TEXT_KEY, MessageType
 from ..process_states import Interruption, KillInterruption, PauseInterruption, ProcessState
+from . import _watching
 
 if TYPE_CHECKING:
     from ._process import Process
@@ -78,6 +79,7 @@ def future_done(reference: weakref.ref[Process], future: asyncio.Future[Any]) ->
     process = reference()
     if process is None or not future.cancelled() or process.has_terminated():
         return
+    _watching.tell(process, asyncio.CancelledError())
     if process.kill("Killed by future being cancelled") is False:
         process.logger.warning("Process<%s>: its future was cancelled too late", process.pid)
 
@@ -297,6 +299,11 @@ def unpark(process: Process) -> None:
     paused, process._paused = process._paused, None
     if paused is not None and not paused.done():
         paused.set_result(True)
+    waiter = process._pause_waiter
+    if waiter is not None:
+        process._pause_waiter = None
+        if not waiter.done():
+            waiter.set_result(None)
 
 
 def defer(process: Process, function: Callable[[], Any]) -> None:

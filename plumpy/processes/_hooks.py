@@ -17,7 +17,7 @@ from ..ports._port import Epoch
 from ..process_comms import MESSAGE_TEXT_KEY, MessageType
 from ..process_listener import ProcessListener
 from ..process_states import ProcessState
-from . import _control
+from . import _control, _watching
 
 if TYPE_CHECKING:
     from .. import process_states
@@ -125,6 +125,8 @@ def on_finish(self: Process, result: Any, successful: bool) -> None:
     future = self._lazy_future
     if future is not None and not future.done():
         future.set_result(self._outputs)
+    if self._watchers is not None:
+        _watching.tell(self, None, self._outputs)
 
 
 @super_check
@@ -134,13 +136,14 @@ def on_except(self: Process, exc_info: Any) -> None:
     :param exc_info: type, exception and traceback
     """
     future = self._lazy_future
-    if future is None:
-        return
-    if future.done():
+    if future is not None and future.done():
         # It was a success until a hook failed: whoever asks from now on gets the exception.
         self._lazy_future = None
-    else:
-        future.set_exception(exc_info[1] or Exception("the process excepted"))
+    elif future is not None or self._watchers is not None:
+        error = exc_info[1] or Exception("the process excepted")
+        if future is not None:
+            future.set_exception(error)
+        _watching.tell(self, error)
 
 
 @super_check
@@ -154,6 +157,8 @@ def on_kill(self: Process, msg: MessageType | None) -> None:
     if future is not None and not future.done():
         future.set_exception(killed_error(msg))
         future.exception()  # who killed it knows
+    if self._watchers is not None:
+        _watching.tell(self, killed_error(msg))
 
 
 def killed_error(msg: MessageType | None) -> exceptions.KilledError:
@@ -301,7 +306,12 @@ def on_output_emitted(self: Process, output_port: str, value: Any, dynamic: bool
 
 def terminate(self: Process) -> None:
     """What the end of a process comes to."""
-    _control.settle_requests(self)
+    if (
+        self._interrupt_action is not None
+        or self._paused is not None
+        or (self._executed is not None and not self._own_transition)
+    ):
+        _control.settle_requests(self)
     self.close()
 
 
@@ -322,5 +332,6 @@ def on_close(self: Process) -> None:
     if link is not None:
         self._link = None
         link.detach()
-    self._event_callbacks = None
+    if self._event_callbacks is not None:
+        self._event_callbacks = None
     self._closed = True

@@ -37,6 +37,7 @@ from . import _control, _execution, _hooks, _members, _messages, _outcome, _requ
 from . import _stepping as stepping
 from ._outputs import emit
 from ._scope import PROCESS_STACK
+from ._watching import Watcher
 
 T = TypeVar("T")
 
@@ -125,6 +126,8 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
     _status: str | None = None
     _pre_paused_status: str | None = None
     _paused: persistence.SavableFuture | None = None
+    #: What the stepping task waits for during a pause.
+    _pause_waiter: asyncio.Future[None] | None = None
     _pausing: CancellableAction | None = None
     _killing: CancellableAction | None = None
     _interrupt_action: CancellableAction | None = None
@@ -143,6 +146,8 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
     _closed = False
     _bare = _hooks.Bare(None, 0, False, False)
     _cleanups: list[Callable[[], None]] | None = None
+    #: To be called when the outcome is known.
+    _watchers: list[Watcher] | None = None
     __called = False
 
     _uuid = _members.uuid_member

@@ -52,10 +52,6 @@ class Awaitables(dict[Any, "list[str]"], persistence.Savable):
             )
         self.setdefault(awaitable, []).append(name)
 
-    def futures(self, loop: asyncio.AbstractEventLoop) -> list[tuple[asyncio.Future[Any], Any]]:
-        """Return the future to wait for of each awaitable, with that."""
-        return [(future_of(awaitable, loop), awaitable) for awaitable in self]
-
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let processes that were made anew run on."""
         while self._to_start:
@@ -113,7 +109,12 @@ _FUTURES = (asyncio.Future, concurrent.futures.Future)
 
 def is_awaitable(value: Any) -> bool:
     """Return whether a work chain can wait for something."""
-    return isinstance(value, (*_FUTURES, _process_class()))
+    return isinstance(value, (_process_class(), *_FUTURES))
+
+
+def is_process(value: Any) -> bool:
+    """Return whether what is waited for is a process."""
+    return isinstance(value, _process_class())
 
 
 @functools.cache

@@ -11,9 +11,9 @@ from ..base.utils import direct, extends
 from ..events import get_or_create_event_loop
 from ..futures import CancelledError
 from ..process_spec import ProcessSpec
-from ..processes import _saving
+from ..processes import _saving, _watching
 from ..utils import PID_TYPE, SAVED_STATE_TYPE
-from ._awaitables import Awaitables
+from ._awaitables import Awaitables, future_of, is_process
 from ._instructions import (
     WC_COMMAND_TYPE,
     _Block,
@@ -24,7 +24,7 @@ from ._instructions import (
 from ._steppers import STEPPER_STATE, Stepper, _PropagateReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Sequence
 
     import kiwipy
 
@@ -70,7 +70,7 @@ class Waiting(process_states.Waiting):
     :param awaiting: futures and processes, with the name or names that each gets in the context
     """
 
-    __slots__ = ("_failure", "_watched")
+    __slots__ = ("_failure", "_watched", "_watched_processes")
 
     def __init__(
         self,
@@ -81,7 +81,8 @@ class Waiting(process_states.Waiting):
     ) -> None:
         super().__init__(process, done_callback, msg, _as_awaitables(awaiting))
         self._failure: BaseException | None = None
-        self._watched: dict[asyncio.Future[Any], list[Any]] = {}
+        self._watched: dict[asyncio.Future[Any], list[Any]] | None = None
+        self._watched_processes: Sequence[processes.Process] = ()
 
     @property
     def _awaiting(self) -> Awaitables | None:
@@ -94,7 +95,8 @@ class Waiting(process_states.Waiting):
     ) -> None:
         self.data = _as_awaitables(self.data)
         self._failure = None
-        self._watched = {}
+        self._watched = None
+        self._watched_processes = ()
 
     def enter(self) -> None:
         super().enter()
@@ -102,9 +104,13 @@ class Waiting(process_states.Waiting):
 
     def exit(self) -> None:
         super().exit()
-        for future in self._watched:
-            future.remove_done_callback(self._awaitable_done)
-        self._watched = {}
+        for process in self._watched_processes:
+            _watching.unwatch(process, self._process_ended)
+        if self._watched:
+            for future in self._watched:
+                future.remove_done_callback(self._awaitable_done)
+        self._watched = None
+        self._watched_processes = ()
 
     # The same function, which a step need not call: it knows what it comes to.
     execute = process_states.Waiting.execute
@@ -124,31 +130,52 @@ class Waiting(process_states.Waiting):
     def _watch(self) -> None:
         """Have this state called back by what it waits for, also if it was loaded."""
         awaiting = self._awaiting
-        if self._watched or not awaiting:
+        if self._watched is not None or not awaiting:
             return
         loop: asyncio.AbstractEventLoop = self.state_machine.loop  # type: ignore[attr-defined]
-        for future, awaitable in awaiting.futures(loop):
-            self._watched.setdefault(future, []).append(awaitable)
+        self._watched = {}
+        watched_processes = []
+        for awaitable in awaiting:
+            if is_process(awaitable) and _watching.watch(awaitable, loop, self._process_ended):
+                watched_processes.append(awaitable)
+            else:
+                self._watched.setdefault(future_of(awaitable, loop), []).append(awaitable)
+        self._watched_processes = watched_processes
         for future in self._watched:
             future.add_done_callback(self._awaitable_done)
         awaiting.start(loop)
 
     def _awaitable_done(self, future: asyncio.Future[Any]) -> None:
-        awaitables = self._watched.pop(future, None)
-        error = None if future.cancelled() else future.exception()
+        error = asyncio.CancelledError() if future.cancelled() else future.exception()
+        awaitables = self._watched.pop(future, None) if self._watched else None
+        if awaitables is not None:
+            self._have_outcome(awaitables, error, None if error is not None else future.result())
+
+    def _process_ended(
+        self, process: processes.Process, error: BaseException | None, outputs: Any
+    ) -> None:
+        self._have_outcome([process], error, outputs)
+
+    def _have_outcome(
+        self, awaitables: list[Any], error: BaseException | None, result: Any
+    ) -> None:
         awaiting = self._awaiting
-        if awaitables is None or awaiting is None or self._failure is not None:
+        if awaiting is None or self._failure is not None:
             return
         names = [name for awaitable in awaitables for name in awaiting[awaitable]]
-        if future.cancelled():
+        if isinstance(error, asyncio.CancelledError):
             error = CancelledError(f"what `ctx.{names[0]}` was waited for was cancelled")
+        if error is None:
+            try:
+                context = self.state_machine.ctx  # type: ignore[attr-defined]
+                for name in names:
+                    context[name] = result
+            except Exception as exc:  # a context of somebody's own
+                error = exc
         if error is not None:
             self._failure = error
             self.resume()
             return
-        context = self.state_machine.ctx  # type: ignore[attr-defined]
-        for name in names:
-            context[name] = future.result()
         for awaitable in awaitables:
             del awaiting[awaitable]
         if not awaiting:

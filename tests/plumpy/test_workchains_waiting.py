@@ -377,3 +377,103 @@ class Waiter(plumpy.WorkChain):
 
     def after(self):
         return 3
+
+
+class TestWatchedProcesses:
+    """What is waited for by callback rather than by a future comes out the same."""
+
+    async def test_a_child_of_which_nobody_asked_for_the_future_gets_none(self):
+        child = Child()
+        chain, task = await waiting(child=child)
+        child_task = await until_waiting(child)
+        child.resume()
+        await asyncio.gather(child_task, task)
+        assert child._lazy_future is None
+        assert chain.outputs["seen"] == {"child": {"value": 1}}
+
+    async def test_the_outcome_is_there_as_soon_as_the_child_has_ended(self):
+        child = Child()
+        other = future()
+        chain, task = await waiting(child=child, other=other)
+        child.kill("enough")
+        other.set_result(1)
+        await task
+        assert repr(chain.exception()) == "KilledError('enough')"
+
+    async def test_an_exception_of_the_child_is_that_of_the_chain(self):
+        child = Child()
+        chain, task = await waiting(child=child)
+        child.fail(KeyError("k"), None)
+        await task
+        assert repr(chain.exception()) == "KeyError('k')"
+
+    async def test_a_child_whose_future_is_cancelled_counts_as_cancelled(self):
+        child = Child()
+        chain, task = await waiting(child=child)
+        child.future().cancel()
+        await task
+        assert isinstance(chain.exception(), plumpy.CancelledError)
+        assert "ctx.child" in str(chain.exception())
+        assert child.killed()
+
+    async def test_a_child_whose_future_was_cancelled_before_counts_as_cancelled(self):
+        child = Child()
+        child.future().cancel()
+        chain, task = await waiting(child=child)
+        await task
+        assert isinstance(chain.exception(), plumpy.CancelledError)
+
+    async def test_a_child_that_has_ended_already_is_fine(self):
+        child = Child()
+        child.kill("before")
+        chain = Parent()
+        chain.awaitables = {"child": child}
+        await chain.step_until_terminated()
+        assert repr(chain.exception()) == "KilledError('before')"
+
+    async def test_a_chain_that_waits_no_more_is_not_told(self):
+        child = Child()
+        chain, task = await waiting(child=child)
+        chain.kill("enough")
+        await task
+        assert child._watchers == []
+        child.kill()
+        assert "child" not in vars(chain.ctx)
+
+    async def test_two_chains_can_wait_for_one_child(self):
+        child = Child()
+        first, first_task = await waiting(child=child)
+        second, second_task = await waiting(child=child, again=child)
+        child_task = await until_waiting(child)
+        child.resume()
+        await asyncio.gather(child_task, first_task, second_task)
+        assert first.outputs["seen"] == {"child": {"value": 1}}
+        assert second.outputs["seen"] == {"child": {"value": 1}, "again": {"value": 1}}
+
+    async def test_a_child_fails_though_a_hook_of_its_end_fails_too(self):
+        class Unlucky(Child):
+            def on_terminated(self):
+                raise RuntimeError("hook")
+
+        child = Unlucky()
+        chain, task = await waiting(child=child)
+        with pytest.raises(RuntimeError, match="hook"):
+            child.fail(KeyError("k"), None)
+        await task
+        assert repr(chain.exception()) == "KeyError('k')"
+
+    async def test_a_context_that_refuses_a_value_ends_the_chain(self):
+        class Refusing(Parent):
+            @property
+            def ctx(self):
+                raise LookupError("no context")
+
+        child = Child()
+        chain = Refusing()
+        chain.awaitables = {"child": child}
+        task = await until_waiting(chain)
+        child_task = await until_waiting(child)
+        child.resume()
+        await asyncio.gather(child_task, task)
+        assert repr(chain.exception()) == "LookupError('no context')"
+        assert child.is_successful
