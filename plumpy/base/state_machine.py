@@ -191,13 +191,13 @@ class State:
     def do_enter(self) -> None:
         """Run :meth:`enter` and check that overriding methods called it."""
         if type(self).enter is not _ENTER:
-            call_with_super_check(self.enter)
+            run_hook(self, "enter")
         self.in_state = True
 
     def do_exit(self) -> None:
         """Run :meth:`exit` and check that overriding methods called it."""
         if type(self).exit is not _EXIT or not self.ALLOWED:
-            call_with_super_check(self.exit)
+            run_hook(self, "exit")
         self.in_state = False
 
 

@@ -66,7 +66,7 @@ class Awaitables(dict[Any, "list[str]"], persistence.Savable):
         entries = out_state["entries"] = []
         for awaitable, names in self.items():
             entry: dict[str, Any] = {"names": list(names)}
-            process = None if isinstance(awaitable, _FUTURES) else awaitable
+            process = None if isinstance(awaitable, FUTURES) else awaitable
             if process is not None:
                 entry["pid"] = process.pid
             future = awaitable if process is None else process.future()
@@ -104,17 +104,14 @@ class Awaitables(dict[Any, "list[str]"], persistence.Savable):
                     )
 
 
-_FUTURES = (asyncio.Future, concurrent.futures.Future)
+FUTURES = (asyncio.Future, concurrent.futures.Future)
 
 
 def is_awaitable(value: Any) -> bool:
     """Return whether a work chain can wait for something."""
-    return isinstance(value, (_process_class(), *_FUTURES))
-
-
-def is_process(value: Any) -> bool:
-    """Return whether what is waited for is a process."""
-    return isinstance(value, _process_class())
+    process_class = _process_class()
+    # Processes first, and without asking their metaclass what they are.
+    return process_class in type(value).__mro__ or isinstance(value, (*FUTURES, process_class))
 
 
 @functools.cache

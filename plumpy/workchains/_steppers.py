@@ -10,6 +10,7 @@ from __future__ import annotations
 import abc
 import inspect
 import warnings
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import persistence
@@ -85,7 +86,7 @@ class _FunctionStepper(Stepper):
     """Calls a function; its one step."""
 
     def __init__(self, workchain: WorkChain, fn: WC_COMMAND_TYPE) -> None:
-        super().__init__(workchain)
+        self._workchain = workchain
         self._fn = fn
 
     def __str__(self) -> str:
@@ -152,12 +153,13 @@ class _BlockStepper(_WithChild):
     """Goes through instructions one after the other."""
 
     def __init__(self, block: _Block, workchain: WorkChain) -> None:
-        super().__init__(workchain)
+        self._workchain = workchain
         self._block = block
         self._pos = 0
-        if not block:
+        instructions = block._instruction
+        if not instructions:
             raise IndexError("a body of an outline has no steps")
-        self._child_stepper = block[0].create_stepper(workchain)
+        self._child_stepper = instructions[0].create_stepper(workchain)
 
     def __str__(self) -> str:
         return f"{self._pos}:{self._child_stepper}"
@@ -173,12 +175,12 @@ class _BlockStepper(_WithChild):
 
     def next_instruction(self) -> None:
         """Go to the next instruction, or behind the last one."""
-        size = len(self._block)
-        assert self._pos < size, "Can't advance further, already finished"
+        instructions = self._block._instruction
+        assert self._pos < len(instructions), "Can't advance further, already finished"
         self._pos += 1
         self._child_stepper = None
-        if self._pos < size:
-            self._child_stepper = self._block[self._pos].create_stepper(self._workchain)
+        if self._pos < len(instructions):
+            self._child_stepper = instructions[self._pos].create_stepper(self._workchain)
 
     def _restore(self, saved_state: SAVED_STATE_TYPE, instruction: _Block) -> None:
         self._block = instruction
@@ -198,7 +200,7 @@ class _IfStepper(_WithChild):
     """Looks for a condition that holds, and goes through its body."""
 
     def __init__(self, if_instruction: _If, workchain: WorkChain) -> None:
-        super().__init__(workchain)
+        self._workchain = workchain
         self._if_instruction = if_instruction
         self._pos = 0
         self._child_stepper = None
@@ -229,7 +231,7 @@ class _WhileStepper(_WithChild):
     """Goes through a body again and again for as long as a condition holds."""
 
     def __init__(self, while_instruction: _While, workchain: WorkChain) -> None:
-        super().__init__(workchain)
+        self._workchain = workchain
         self._while_instruction = while_instruction
         self._child_stepper = None
 
@@ -252,7 +254,7 @@ class _ReturnStepper(Stepper):
     """Leaves the outline."""
 
     def __init__(self, return_instruction: _Return, workchain: WorkChain) -> None:
-        super().__init__(workchain)
+        self._workchain = workchain
         self._return_instruction = return_instruction
 
     def __str__(self) -> str:
@@ -287,6 +289,6 @@ def _call(function: Any, workchain: WorkChain) -> Any:
     to the step being taken again, not to its being left out.
     """
     result = function(workchain)
-    if inspect.iscoroutine(result) and has_portal():
+    if isinstance(result, CoroutineType) and has_portal():
         return sync_await(result)
     return result

@@ -13,7 +13,7 @@ from ..futures import CancelledError
 from ..process_spec import ProcessSpec
 from ..processes import _saving, _watching
 from ..utils import PID_TYPE, SAVED_STATE_TYPE
-from ._awaitables import Awaitables, future_of, is_process
+from ._awaitables import FUTURES, Awaitables, future_of
 from ._instructions import (
     WC_COMMAND_TYPE,
     _Block,
@@ -98,12 +98,12 @@ class Waiting(process_states.Waiting):
         self._watched = None
         self._watched_processes = ()
 
+    @extends
     def enter(self) -> None:
-        super().enter()
         self._watch()
 
+    @extends
     def exit(self) -> None:
-        super().exit()
         for process in self._watched_processes:
             _watching.unwatch(process, self._process_ended)
         if self._watched:
@@ -136,7 +136,9 @@ class Waiting(process_states.Waiting):
         self._watched = {}
         watched_processes = []
         for awaitable in awaiting:
-            if is_process(awaitable) and _watching.watch(awaitable, loop, self._process_ended):
+            if not isinstance(awaitable, FUTURES) and _watching.watch(
+                awaitable, loop, self._process_ended
+            ):
                 watched_processes.append(awaitable)
             else:
                 self._watched.setdefault(future_of(awaitable, loop), []).append(awaitable)
