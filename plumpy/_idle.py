@@ -16,7 +16,7 @@ import selectors
 import sys
 import threading
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from typing import Any, TypeVar, cast
 
 _T = TypeVar("_T")
@@ -24,35 +24,36 @@ _T = TypeVar("_T")
 _KNOWN: Any = asyncio.SelectorEventLoop if sys.platform != "win32" else None
 
 
-def run(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, _T]) -> _T:
+def run(loop: Any, coro: Awaitable[_T]) -> _T:
     """Do what ``loop.run_until_complete`` does; no loop is running in this thread."""
-    if not _is_idle(loop):
-        return loop.run_until_complete(coro)
-    return _run(loop, coro)
-
-
-def _is_idle(loop: Any) -> bool:
-    """Return whether a turn of the loop could do nothing at all."""
     try:
-        return (
+        alone = (
             type(loop) is _KNOWN
+            and _has_nothing_to_do(loop)
             and type(loop._ready) is deque
-            and not loop._ready
-            and not loop._scheduled
-            and not loop._stopping
-            and not loop._debug
-            and not loop._signal_handlers
+            and type(loop._selector) is selectors.DefaultSelector
             and loop._task_factory is None
             and loop._thread_id is None
-            and type(loop._selector) is selectors.DefaultSelector
-            and len(loop._selector.get_map()) == loop._internal_fds
+            and not loop._debug
             and not hasattr(loop, "_nest_patched")
         )
-    except (AttributeError, TypeError):
-        return False  # another Python, or a loop that is closed
+    except AttributeError:
+        alone = False  # another Python, or a loop that is closed
+    return cast(_T, _run(loop, coro) if alone else loop.run_until_complete(coro))
 
 
-def _run(loop: Any, coro: Coroutine[Any, Any, _T]) -> _T:
+def _has_nothing_to_do(loop: Any) -> bool:
+    """Return whether a turn of the loop could do nothing at all."""
+    return (
+        not loop._ready
+        and not loop._scheduled
+        and not loop._stopping
+        and not loop._signal_handlers
+        and len(loop._selector._fd_to_key) == loop._internal_fds
+    )
+
+
+def _run(loop: Any, coro: Awaitable[_T]) -> _T:
     task: Any = None
     hooks = sys.get_asyncgen_hooks()
     try:
@@ -68,7 +69,7 @@ def _run(loop: Any, coro: Coroutine[Any, Any, _T]) -> _T:
             loop._thread_id = None
             asyncio._set_running_loop(None)
             sys.set_asyncgen_hooks(*hooks)
-        if not task.done() or not _is_idle(loop):
+        if not task.done() or not _has_nothing_to_do(loop):
             # As for a task of its own: if the loop is stopped it says so itself.
             task._log_destroy_pending = False
             loop.run_until_complete(task)

@@ -24,7 +24,7 @@ def run_until_complete(
     if running is None:
         if not loop.is_running():
             if drives_itself and not loop.is_closed():
-                return _idle.run(loop, awaitable)  # type: ignore[arg-type]
+                return _idle.run(loop, awaitable)
             return _run_idle(loop, awaitable)
         return cast(_T, _crossing.hop(loop, _boxed, awaitable).result()[0])
     if _portals.in_portal():
@@ -49,7 +49,7 @@ def _run_idle(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[_T]) -> _T:
         _portals.discard(awaitable)
         raise RuntimeError("Event loop is closed")
     if asyncio.isfuture(awaitable):
-        return loop.run_until_complete(awaitable)
+        return cast(_T, loop.run_until_complete(awaitable))
     return _idle.run(loop, _driven(awaitable))
 
 

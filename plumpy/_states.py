@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import enum
 import traceback
+import weakref
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Awaitable, Optional, Tuple, Type, Union, cast  # noqa: UP035
@@ -304,6 +305,19 @@ class Waiting(State):
             future.set_result(None)
 
 
+def _get_machine(state: Any) -> Any:
+    return state._machine()
+
+
+def _set_machine(state: Any, machine: Any) -> None:
+    state._machine = weakref.ref(machine)
+
+
+#: The machine of a state in which it ends. The state refers weakly to it: a process that has ended
+#: and is in use no more goes at once, and does not wait for the garbage collector.
+_machine_that_has_ended: Any = property(_get_machine, _set_machine)
+
+
 class Excepted(State):
     """The process has ended by an exception.
 
@@ -311,8 +325,9 @@ class Excepted(State):
     :param trace_back: where it came from
     """
 
-    __slots__ = ("exception", "traceback")
+    __slots__ = ("_machine", "exception", "traceback")
 
+    state_machine = _machine_that_has_ended
     LABEL = ProcessState.EXCEPTED
     EXC_VALUE = "ex_value"
     TRACEBACK = "traceback"
@@ -379,8 +394,9 @@ class Finished(State):
     :param successful: whether it has done what it was to do
     """
 
-    __slots__ = ("result", "successful")
+    __slots__ = ("_machine", "result", "successful")
 
+    state_machine = _machine_that_has_ended
     LABEL = ProcessState.FINISHED
 
     def __init__(self, process: Process, result: Any, successful: bool) -> None:
@@ -397,8 +413,9 @@ class Killed(State):
     :param msg: the message that the kill came with
     """
 
-    __slots__ = ("msg",)
+    __slots__ = ("_machine", "msg")
 
+    state_machine = _machine_that_has_ended
     LABEL = ProcessState.KILLED
 
     def __init__(self, process: Process, msg: Optional[MessageType]):  # noqa: UP045

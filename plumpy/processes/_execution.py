@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from .. import _nesting, _owned, process_states
 from ..utils import PID_TYPE
 from . import _stepping
-from ._scope import PROCESS_STACK
+from ._scope import PROCESS_STACK, enter
 
 if TYPE_CHECKING:
     from ._process import Process
@@ -56,8 +56,8 @@ def execute(self: Process) -> dict[str, Any] | None:
         steps = self.step_until_terminated()
         _nesting.run_until_complete(self._loop, steps, drives_itself=_is_own(steps))
     if self._lazy_future is None and type(self._state) is process_states.Finished:
-        return cast("dict[str, Any]", self._outputs)
-    return cast("dict[str, Any] | None", self.future().result())
+        return self._outputs  # type: ignore[no-any-return]
+    return self.future().result()  # type: ignore[no-any-return]
 
 
 def _is_own(steps: Coroutine[Any, Any, None]) -> bool:
@@ -72,7 +72,7 @@ async def run_task(self: Process, callback: Callable[..., T], *args: Any, **kwar
 
 @contextmanager
 def process_scope(self: Process) -> Generator[None, None, None]:
-    token = PROCESS_STACK.set(PROCESS_STACK.get().pushed(self))
+    token = enter(self)
     try:
         yield
     finally:

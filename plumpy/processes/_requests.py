@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from .. import _crossing, events, process_states
 from ..base.state_machine import event
@@ -28,9 +28,9 @@ def kill(
     :param force_kill: end the process now; the step under way is cancelled, its result dropped
     :return: whether the process is killed, or a future for that
     """
-    return cast(
-        "bool | asyncio.Future[Any]", _control.on_loop(self, _control.kill, msg_text, force_kill)
-    )
+    answer: bool | asyncio.Future[Any]
+    answer = _control.on_loop(self, _control.kill, msg_text, force_kill)
+    return answer
 
 
 def _is_killing(self: Process) -> bool:
@@ -44,7 +44,8 @@ def pause(self: Process, msg_text: str | None = None) -> bool | CancellableActio
     :param msg_text: becomes the status during the pause
     :return: whether the process is paused, or a future for that
     """
-    return cast("bool | CancellableAction", _control.on_loop(self, _control.pause, msg_text))
+    answer: bool | CancellableAction = _control.on_loop(self, _control.pause, msg_text)
+    return answer
 
 
 def play(self: Process) -> bool:
@@ -52,7 +53,8 @@ def play(self: Process) -> bool:
 
     :return: True
     """
-    return cast(bool, _control.on_loop(self, _control.play))
+    answer: bool = _control.on_loop(self, _control.play)
+    return answer
 
 
 @event(from_states=process_states.Waiting)

@@ -17,16 +17,11 @@ class ProcessStack:
     It refers weakly to them: a context lives on in timers and callbacks, a process must not.
     """
 
-    __slots__ = ("_below", "_depth", "_top")
+    __slots__ = ("_below", "_top")
 
     def __init__(self, top: weakref.ref[Process] | None, below: ProcessStack | None):
         self._top = top
         self._below = below
-        self._depth: int = 0 if top is None or below is None else below._depth + 1
-
-    def pushed(self, process: Process) -> ProcessStack:
-        """Return the stack with one more process on top."""
-        return ProcessStack(weakref.ref(process), self)
 
     @property
     def top(self) -> Process | None:
@@ -34,7 +29,12 @@ class ProcessStack:
         return self._top() if self._top is not None else None
 
     def __len__(self) -> int:
-        return self._depth
+        depth = 0
+        stack = self._below
+        while stack is not None:
+            depth += 1
+            stack = stack._below
+        return depth
 
     def __iter__(self) -> Iterator[Process | None]:
         """From the outermost to the innermost."""
@@ -46,7 +46,7 @@ class ProcessStack:
         return (reference() for reference in reversed(references))
 
     def __getitem__(self, index: int) -> Process | None:
-        if index == -1 and self._depth:
+        if index == -1 and self._top is not None:
             return self.top
         return list(self)[index]
 
@@ -58,3 +58,8 @@ _EMPTY = ProcessStack(None, None)
 PROCESS_STACK: contextvars.ContextVar[ProcessStack] = contextvars.ContextVar(
     "process stack", default=_EMPTY
 )
+
+
+def enter(process: Process) -> contextvars.Token[ProcessStack]:
+    """Put a process on top of the stack; the token is for ``PROCESS_STACK.reset``."""
+    return PROCESS_STACK.set(ProcessStack(weakref.ref(process), PROCESS_STACK.get()))

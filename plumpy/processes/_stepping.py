@@ -10,7 +10,7 @@ from .. import _owned, _portals, exceptions, process_states
 from ..process_states import Created, Interruption, ProcessState, Running, Waiting
 from ..utils import is_coroutine_function
 from . import _control
-from ._scope import PROCESS_STACK
+from ._scope import PROCESS_STACK, enter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ async def run_in_scope(
     process: Process, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Call something in the scope of a process, and await it if it is a coroutine function."""
-    token = PROCESS_STACK.set(PROCESS_STACK.get().pushed(process))
+    token = enter(process)
     try:
         result = function(*args, **kwargs)
         if type(result) is CoroutineType and is_coroutine_function(function):
@@ -116,7 +116,9 @@ async def run(
             if process._paused is not None:
                 if error is not None:
                     raise error
-                return _end_of_pause(process._loop, process._paused)
+                # Not the future that stands for the pause: cancelling the wait must not end it.
+                waiter = process._pause_waiter = process._loop.create_future()
+                return waiter
             state = process._state
             if not state.ALLOWED:
                 return None
@@ -131,7 +133,7 @@ async def run(
             execute = type(state).execute
             if execute is _RUN and state._command is None:
                 function = state.run_fn
-                token = PROCESS_STACK.set(PROCESS_STACK.get().pushed(process))
+                token = enter(process)
                 try:
                     result = function(*state.args, **state.kwargs)
                     if type(result) is CoroutineType and (
@@ -146,14 +148,18 @@ async def run(
                 future: asyncio.Future[Any] | None = state.must_wait()
                 if future is not None:
                     return future
-                next_state = state.end_wait()
+                if state._interruption is None:
+                    next_state = state.end_wait()
+                else:
+                    interruption, state._interruption = state._interruption, None
+                    _control.adopt_interruption(process, interruption)
             elif execute is _START:
                 next_state = state.execute()
             else:
                 next_state = await process._run_task(state.execute)
-        except Interruption as interruption:
+        except Interruption as raised:
             try:
-                _control.adopt_interruption(process, interruption)
+                _control.adopt_interruption(process, raised)
             except ValueError as exc:
                 next_state = _excepted(process, exc)
                 failed = True
@@ -205,20 +211,3 @@ def _excepted(process: Process, exc: BaseException) -> process_states.State:
     return process.create_state(  # type: ignore[return-value]
         ProcessState.EXCEPTED, exc, trace_back=exc.__traceback__
     )
-
-
-def _end_of_pause(
-    loop: asyncio.AbstractEventLoop, paused: asyncio.Future[Any]
-) -> asyncio.Future[None]:
-    """Return a future for the end of a pause.
-
-    Not the one that stands for the pause: cancelling the task that steps must not end it.
-    """
-    waiter = loop.create_future()
-
-    def wake(_: object) -> None:
-        if not waiter.done():
-            waiter.set_result(None)
-
-    paused.add_done_callback(wake)
-    return waiter
