@@ -220,25 +220,36 @@ def measure_calls(options) -> dict:
     return results
 
 
-def measure_replies(options) -> dict:
-    """Replies of a worker that is idle, and of one that is busy with other processes."""
+def measure_idle(options) -> dict:
+    """Replies of a worker that has nothing else to do."""
+    times = replies_of("idle", options)
+    return {
+        "late, idle": sum(t > 0.3 for t in times),
+        "lost, idle": sum(t == float("inf") for t in times),
+        "slowest, idle": 1000 * max(times),
+    }
+
+
+def measure_busy(options) -> dict:
+    """Replies of a worker that is busy with other processes."""
+    times = replies_of("busy", options)
+    return {
+        "lost, busy": sum(t == float("inf") for t in times),
+        "slowest, busy": 1000 * max(times),
+    }
+
+
+def replies_of(kind: str, options) -> list:
+    """Return how long a worker of a kind took for its replies."""
     import plumpy
 
-    results = {}
-    for kind in ("idle", "busy"):
-        with worker(options.url, kind):
-            communicator = connect(options.url)
-            try:
-                controller = plumpy.RemoteProcessThreadController(communicator)
-                number = options.replies
-                times = times_of(lambda c=controller: c.get_status("target"), number, 5.0)
-                if kind == "idle":
-                    results["late, idle"] = sum(t > 0.3 for t in times)
-                results[f"lost, {kind}"] = sum(t == float("inf") for t in times)
-                results[f"slowest, {kind}"] = 1000 * max(times)
-            finally:
-                communicator.close()
-    return results
+    with worker(options.url, kind):
+        communicator = connect(options.url)
+        try:
+            controller = plumpy.RemoteProcessThreadController(communicator)
+            return times_of(lambda: controller.get_status("target"), options.replies, 5.0)
+        finally:
+            communicator.close()
 
 
 def times_of(call, number: int, patience: float) -> list:
@@ -318,7 +329,8 @@ SIDES = {
     "concurrent": measure_concurrent,
     "tasks": measure_tasks,
     "calls": measure_calls,
-    "replies": measure_replies,
+    "idle": measure_idle,
+    "busy": measure_busy,
     "broadcasts": measure_broadcasts,
 }
 

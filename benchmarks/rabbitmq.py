@@ -67,7 +67,7 @@ RESULTS = {
     "held by filtered": Row("loop held up by a storm of state broadcasts", "ms", most=20),
     "held by other": Row("loop held up by a storm of other broadcasts", "ms", most=20),
 }
-SIDES = ("concurrent", "calls", "replies", "tasks", "broadcasts")
+SIDES = ("concurrent", "calls", "idle", "busy", "tasks", "broadcasts")
 
 
 def run_side(python: str, name: str, options: argparse.Namespace, ours: bool) -> dict:
@@ -142,7 +142,7 @@ def main() -> int:
                 results = run_side(python, name, options, side == "here")
                 best[side]["version"] = results.pop("version")
                 for key, value in results.items():
-                    choose = max if RESULTS[key].more or name == "replies" else min
+                    choose = max if RESULTS[key].more or name in ("idle", "busy") else min
                     best[side][key] = choose(best[side].get(key, value), value)
     return 1 if report(best["released"], best["here"]) else 0
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import plumpy
 from harness.scenario import scenario
+from scenarios._processes import check_asyncio
 
 
 def stack_test(new_loop: bool) -> Any:
@@ -30,9 +31,10 @@ def stack_test(new_loop: bool) -> Any:
     id="P05s",
     title="Nested processes on the same loop: the current process is right, inside and after",
     source="https://github.com/aiidateam/plumpy/pull/150",
-    present=("plumpy>=0.18.6,<0.26",),
+    present=("plumpy>=0.17,<0.26",),
     planted=lambda: setattr(plumpy.Process, "current", classmethod(lambda cls: None)),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_nested_process_on_the_same_loop_is_the_current_one() -> None:
     """Symptom: before 0.26 "This event loop is already running", unless nest_asyncio was applied.
@@ -50,10 +52,11 @@ async def test_nested_process_on_the_same_loop_is_the_current_one() -> None:
     id="P05n",
     title="Nested processes on a new loop: the current process is right, inside and after",
     source="https://github.com/aiidateam/plumpy/pull/150",
-    present=("plumpy>=0.18.6,<=0.26.1",),
+    present=("plumpy>=0.17,<=0.26.1",),
     shown_in=("0.26.1",),
     planted=lambda: setattr(plumpy.Process, "current", classmethod(lambda cls: None)),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_nested_process_on_a_new_loop_is_the_current_one() -> None:
     """Symptom: with asyncio, nest_asyncio and the back-port for Python 3.6 "the PROCESS_STACK is
@@ -75,6 +78,7 @@ async def test_nested_process_on_a_new_loop_is_the_current_one() -> None:
     library="plumpy",
     planted=lambda: setattr(plumpy.Process, "execute", set_its_loop_and_execute),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_current_loop_is_the_same_after_a_process_on_its_own_loop() -> None:
     """Symptom: with nest_asyncio "after entering and leaving the process loop, the current event
@@ -101,8 +105,9 @@ def set_its_loop_and_execute(process: Any) -> None:
     id="P64",
     title="A nested process sees the caller's context variables, and the caller sees its",
     source="https://peps.python.org/pep-0567/",
-    present=("plumpy>=0.18.6,<0.26",),
+    present=("plumpy>=0.16,<0.26",),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_context_variables_go_into_a_nested_process_and_come_back() -> None:
     """Symptom: before 0.26 "This event loop is already running"; with nest_asyncio applied, what
@@ -132,9 +137,10 @@ async def test_context_variables_go_into_a_nested_process_and_come_back() -> Non
     id="E16",
     title="execute() inside execute() inside ...: RecursionError from depth 69 on",
     source="https://github.com/aiidateam/aiida-core/issues/4876",
-    present=("plumpy>=0.18.6,<=0.26.1",),
+    present=("plumpy>=0.16,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_execute_nests_a_hundred_deep() -> None:
     """Symptom: "maximum recursion depth exceeded" with deeply nested processes.

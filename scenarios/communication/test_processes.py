@@ -9,16 +9,17 @@ from typing import Any
 
 import plumpy
 from harness.scenario import scenario
-from scenarios._processes import Waits, ended, waiting
+from scenarios._processes import Waits, check_asyncio, ended, waiting
 
 
 @scenario(
     id="E2",
     title="A waiting process that fails: the task that steps it hangs",
     source="https://github.com/aiidateam/aiida-workgraph/issues/631",
-    present=("plumpy>=0.18.6,<=0.26.1",),
+    present=("plumpy>=0.16,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_failure_of_a_waiting_process_ends_its_task() -> None:
     """Symptom: the process is EXCEPTED, its worker's task goes on waiting: a slot is lost for good.
@@ -38,6 +39,7 @@ async def test_failure_of_a_waiting_process_ends_its_task() -> None:
     present=("plumpy>=0.25,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_forced_kill_of_a_waiting_process_ends_its_task() -> None:
     """Symptom: the process is KILLED; the broker's task is never acknowledged.
@@ -57,9 +59,10 @@ async def test_forced_kill_of_a_waiting_process_ends_its_task() -> None:
     id="E5",
     title="A kill of a paused process: the task that steps it hangs",
     source="https://github.com/aiidateam/aiida-core/issues/1522",
-    present=("plumpy>=0.18.6,<=0.26.1",),
+    present=("plumpy>=0.16,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_kill_of_a_paused_process_ends_its_task() -> None:
     """Symptom: killed and never gone.
@@ -79,9 +82,10 @@ async def test_kill_of_a_paused_process_ends_its_task() -> None:
     id="E6",
     title="Pause and play in one turn: play() answers True and the process pauses",
     source="https://github.com/aiidateam/aiida-core/issues/3694",
-    present=("plumpy>=0.18.6,<=0.26.1",),
+    present=("plumpy>=0.16,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_play_after_pause_in_one_turn_leaves_the_process_playing() -> None:
     """Symptom: a process that everybody believes to be playing is paused.
@@ -106,6 +110,7 @@ async def test_play_after_pause_in_one_turn_leaves_the_process_playing() -> None
     present=("plumpy>=0.25,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_second_kill_in_one_turn_is_answered() -> None:
     """Symptom: over RPC an error reply, although the process is killed.
@@ -123,9 +128,10 @@ async def test_second_kill_in_one_turn_is_answered() -> None:
     id="E8",
     title="Kill after pause in one turn raises, and the kill is lost",
     source="https://github.com/aiidateam/aiida-core/issues/6524",
-    present=("plumpy>=0.18.6,<=0.26.1",),
+    present=("plumpy>=0.16,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_kill_after_pause_in_one_turn_kills() -> None:
     """Symptom: InvalidStateError at the caller, and the process lives.
@@ -146,9 +152,10 @@ async def test_kill_after_pause_in_one_turn_kills() -> None:
     id="E11",
     title="Cancelling the task that steps a waiting process breaks the process",
     source="https://github.com/aiidateam/aiida-core/issues/4648",
-    present=("plumpy>=0.18.6,<=0.26.1",),
+    present=("plumpy>=0.16,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_process_can_be_stepped_again_after_a_cancellation() -> None:
     """Symptom: after a worker's shutdown every further step raises CancelledError.
@@ -170,9 +177,10 @@ async def test_process_can_be_stepped_again_after_a_cancellation() -> None:
     id="E13",
     title="A launched process is garbage collected while it waits",
     source="https://github.com/python/cpython/issues/91887",
-    present=("plumpy>=0.18.6,<=0.26.1",),
+    present=("plumpy>=0.16,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_launched_process_lives_while_it_waits() -> None:
     """Symptom: a child process vanishes without a trace.
@@ -201,9 +209,10 @@ async def test_launched_process_lives_while_it_waits() -> None:
     id="E14",
     title="Cancelling a process's future excepts the process",
     source="https://github.com/aiidateam/aiida-core/issues/5219",
-    present=("plumpy>=0.18.6,<=0.26.1",),
+    present=("plumpy>=0.16,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_cancelled_future_kills_its_process() -> None:
     """Symptom: EXCEPTED by an InvalidStateError, where KILLED was meant.
@@ -223,9 +232,10 @@ async def test_cancelled_future_kills_its_process() -> None:
     id="E15",
     title="A scheduled coroutine that is cancelled leaves its future pending for ever",
     source="https://github.com/aiidateam/aiida-core/issues/5219",
-    present=("plumpy>=0.18.6,<=0.26.1",),
+    present=("plumpy>=0.16,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_future_of_a_cancelled_coroutine_is_done() -> None:
     """Symptom: a remote caller waits for ever.

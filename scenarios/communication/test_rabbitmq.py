@@ -8,7 +8,7 @@ from typing import Any, List
 
 import plumpy
 from harness.scenario import scenario
-from scenarios._processes import Waits
+from scenarios._processes import Waits, check_asyncio
 from scenarios._rabbitmq import answer, connect
 from scenarios._threads import slow_callers
 
@@ -25,6 +25,7 @@ def _plant_deaf_processes() -> None:
     library="plumpy",
     planted=_plant_deaf_processes,
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_process_is_controlled_by_rpc_while_it_runs(amqp_url: str) -> None:
     """Symptom: none: a guard for the way that works.
@@ -54,6 +55,7 @@ async def test_process_is_controlled_by_rpc_while_it_runs(amqp_url: str) -> None
     planted=_plant_deaf_processes,
     limit=8,
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_processes_are_controlled_by_broadcast_while_they_run(amqp_url: str) -> None:
     """Symptom: none: a guard for the way that works.
@@ -80,9 +82,10 @@ async def test_processes_are_controlled_by_broadcast_while_they_run(amqp_url: st
     id="B20",
     title="A message for a process is handled in the communicator's thread",
     source="https://github.com/aiidateam/plumpy/pull/150",
-    present=("plumpy>=0.18.6,<=0.26.1",),
+    present=("plumpy>=0.16,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_message_for_a_process_is_handled_in_its_loops_thread(amqp_url: str) -> None:
     """Symptom: a data race: a status that is read while the process changes.
@@ -138,6 +141,7 @@ def _plant_unwrapped_communicator() -> None:
     library="plumpy",
     planted=_plant_unwrapped_communicator,
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_subscriber_of_a_wrapped_communicator_runs_in_its_loop(amqp_url: str) -> None:
     """Symptom: none: a guard for the way that works. A raw communicator calls in its own thread.
@@ -166,6 +170,7 @@ async def test_subscriber_of_a_wrapped_communicator_runs_in_its_loop(amqp_url: s
     library="plumpy",
     planted=_plant_unwrapped_communicator,
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_launch_task_is_taken_up_in_the_thread_of_the_loop(amqp_url: str) -> None:
     """Symptom: none; launch, create and continue come before there is a process that could bring
@@ -193,10 +198,11 @@ async def test_launch_task_is_taken_up_in_the_thread_of_the_loop(amqp_url: str) 
     id="B12",
     title="An RPC reply to an idle worker's caller is lost until the worker wakes up",
     source="https://docs.python.org/3/library/asyncio-dev.html#concurrency-and-multithreading",
-    present=("plumpy>=0.18.6,<=0.26.1",),
+    present=("plumpy>=0.16,<=0.26.1",),
     shown_in=("0.26.1",),
     limit=60,  # a thousand round trips take 2 to 5 s
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_every_reply_of_an_idle_worker_is_delivered(amqp_url: str) -> None:
     """Symptom: one reply in five comes with the next unrelated event, or never.
@@ -259,6 +265,7 @@ def _plant_connections_that_do_not_beat() -> None:
     planted=_plant_connections_that_do_not_beat,
     limit=15,  # it blocks for four heartbeats of one second
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_process_that_blocks_its_loop_stays_controllable(amqp_url: str) -> None:
     """Symptom: none: a guard for the way that works. A connection in the blocked loop is closed.

@@ -6,7 +6,7 @@ from typing import Any
 
 import plumpy
 from harness.scenario import scenario
-from scenarios._processes import ended, waiting
+from scenarios._processes import check_asyncio, ended, waiting
 
 
 class Defaults(plumpy.Process):
@@ -23,9 +23,10 @@ class Defaults(plumpy.Process):
     id="P18",
     title="resume() twice: the second one is ignored",
     source="https://github.com/aiidateam/plumpy/issues/285",
-    present=("plumpy>=0.18.6,<0.21.11", "plumpy>=0.22,<0.23"),
+    present=("plumpy>=0.16,<0.21.11", "plumpy>=0.22,<0.23"),
     library="plumpy",
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_second_resume_is_ignored() -> None:
     """Symptom: asyncio.InvalidStateError at whoever resumes second.
@@ -44,9 +45,10 @@ async def test_second_resume_is_ignored() -> None:
     id="P18t",
     title="resume() from another thread does not wake the process",
     source="https://docs.python.org/3/library/asyncio-dev.html#concurrency-and-multithreading",
-    present=("plumpy>=0.18.6,<=0.26.1",),
+    present=("plumpy>=0.16,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_resume_from_another_thread_wakes_the_process() -> None:
     """Symptom: the process goes on only when its loop wakes up for something else.
@@ -87,6 +89,7 @@ async def test_resume_from_another_thread_wakes_the_process() -> None:
     planted=lambda: setattr(asyncio.SelectorEventLoop, "_write_to_self", lambda self: None),
     limit=3,
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_threadsafe_resume_from_another_thread_wakes_the_process() -> None:
     """Symptom: none: a guard for the way that works. resume() by itself would not wake the loop.
@@ -107,6 +110,7 @@ async def test_threadsafe_resume_from_another_thread_wakes_the_process() -> None
     library="plumpy",
     planted=lambda: setattr(plumpy.Process, "resume", lambda self, *args: None),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_late_resume_is_refused() -> None:
     """Symptom: none: a guard. A resume that comes too late must not be lost in silence.
@@ -131,6 +135,7 @@ async def test_late_resume_is_refused() -> None:
     library="plumpy",
     planted=lambda: setattr(plumpy.Process, "raw_inputs", property(lambda self: self.inputs)),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_reloaded_process_knows_raw_and_parsed_inputs_apart() -> None:
     """Symptom: none: a guard. INPUTS_RAW holds what the caller gave, INPUTS_PARSED what the
@@ -148,14 +153,15 @@ async def test_reloaded_process_knows_raw_and_parsed_inputs_apart() -> None:
     id="P17m",
     title="Parsing the inputs writes defaults into what the caller gave",
     source="https://github.com/aiidateam/plumpy/issues/251",
-    present=("plumpy>=0.18.6,<0.21.2",),
+    present=("plumpy>=0.16,<0.21.2", "plumpy>=0.22.0,<0.22.2"),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_given_inputs_are_left_as_they_were() -> None:
     """Symptom: raw inputs that are saved with the process hold defaults nobody gave.
 
     Cause: defaults of a namespace were filled into the caller's own nested dictionary.
-    Fix: plumpy 0.21.2.
+    Fix: plumpy 0.21.2, and 0.22.2.
     """
 
     class Nested(plumpy.Process):
@@ -177,6 +183,7 @@ async def test_given_inputs_are_left_as_they_were() -> None:
     library="plumpy",
     planted=lambda: setattr(plumpy.SavableFuture, "get_loop", lambda self: None),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_loaded_future_belongs_to_the_loop_of_its_loader() -> None:
     """Symptom: none: a guard. A future cannot keep the loop it was made for across a checkpoint.
@@ -195,9 +202,10 @@ async def test_loaded_future_belongs_to_the_loop_of_its_loader() -> None:
     id="P6",
     title="A cancelled future cannot be saved",
     source="https://github.com/aiidateam/plumpy/blob/master/src/plumpy/persistence.py",
-    present=("plumpy>=0.18.6,<=0.26.1",),
+    present=("plumpy>=0.16,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_cancelled_future_can_be_saved_and_loaded() -> None:
     """Symptom: CancelledError out of save(), and with it no checkpoint of the process.

@@ -1,0 +1,258 @@
+"""What anyone may send to a worker over RabbitMQ: broken, hostile, or for nobody."""
+
+import asyncio
+import concurrent.futures
+import time
+from typing import Any, List
+
+import kiwipy
+import kiwipy.rmq
+
+import plumpy
+from harness.scenario import scenario
+from scenarios._processes import Waits
+from scenarios._rabbitmq import OWN, answer, connect
+
+
+def outcome_within(seconds: float, future: Any) -> Any:
+    """Return the innermost result of a future, or the exception; None if there is no answer."""
+    end = time.monotonic() + seconds
+    try:
+        while isinstance(future, concurrent.futures.Future):
+            future = future.result(timeout=max(0.0, end - time.monotonic()))
+    except concurrent.futures.CancelledError as cancelled:
+        return cancelled
+    except concurrent.futures.TimeoutError:
+        return None
+    except Exception as error:
+        return error
+    return future if future is not None else "nothing"
+
+
+async def answered(send: Any, *args: Any) -> Any:
+    """Send a message from another thread; return what comes back within three seconds."""
+
+    def elsewhere() -> Any:
+        return outcome_within(3, send(*args))
+
+    return await asyncio.get_event_loop().run_in_executor(None, elsewhere)
+
+
+@scenario(
+    id="K10",
+    title="The caller of an RPC whose subscriber is cancelled waits for ever",
+    source="https://github.com/aiidateam/aiida-core/issues/5219",
+    present=("kiwipy",),
+    python=">=3.9",
+)
+async def test_cancelled_subscriber_answers_its_caller(amqp_url: str) -> None:
+    """Symptom: rpc_send() never has a result.
+
+    Cause: the communicator answers an Exception; since Python 3.8 CancelledError is none.
+    Fix: answer a cancellation as one; plumpy.wrap_communicator() of this project does.
+    """
+
+    async def cancelled(*_: Any) -> None:
+        raise asyncio.CancelledError
+
+    communicator = connect(amqp_url)
+    communicator.add_rpc_subscriber(cancelled, "me")
+    seen = await answered(communicator.rpc_send, "me", None)
+    await answer(communicator.close)
+    assert seen is not None, "there was no answer"
+
+
+@scenario(
+    id="K10w",
+    title="The caller of an RPC whose wrapped subscriber is cancelled waits for ever",
+    source="https://github.com/aiidateam/aiida-core/issues/5219",
+    present=("plumpy<=0.26.1",),
+    shown_in=("0.26.1",),
+    python=">=3.9",
+)
+async def test_cancelled_wrapped_subscriber_answers_its_caller(amqp_url: str) -> None:
+    """Symptom: the caller of a process, or of a launcher, waits for ever.
+
+    Cause: the wrapper runs the subscriber by create_task(), which catches an Exception only, and
+    CancelledError is none since Python 3.8: the future is never done.
+    Fix: the cancellation is the answer.
+    """
+
+    async def cancelled(*_: Any) -> None:
+        raise asyncio.CancelledError
+
+    communicator = connect(amqp_url)
+    wrapped = plumpy.wrap_communicator(communicator, asyncio.get_event_loop())
+    await answer(wrapped.add_rpc_subscriber, cancelled, "me")
+    seen = await answered(communicator.rpc_send, "me", None)
+    await answer(communicator.close)
+    assert seen is not None, "there was no answer"
+
+
+@scenario(
+    id="K11",
+    title="A task whose subscriber raises kiwipy.CancelledError is never answered",
+    source="https://github.com/aiidateam/kiwipy/blob/develop/src/kiwipy/rmq/tasks.py",
+    present=("kiwipy",),
+    python=">=3.9",
+)
+async def test_cancelled_task_is_answered(amqp_url: str) -> None:
+    """Symptom: the task is neither acknowledged nor given back until the connection closes.
+
+    Cause: the outcome of the task is a cancelled future, which the queue only forgets.
+    Fix: answer that it was cancelled, and acknowledge.
+    """
+
+    def cancelled(*_: Any) -> None:
+        raise kiwipy.CancelledError
+
+    communicator = connect(amqp_url)
+    communicator.add_task_subscriber(cancelled)
+    seen = await answered(communicator.task_send, "task")
+    await answer(communicator.close)
+    assert seen is not None, "there was no answer"
+
+
+def connect_badly(url: str) -> Any:
+    """Return a communicator that sends what is neither text nor YAML."""
+    return kiwipy.rmq.RmqThreadCommunicator.connect(
+        connection_params={"url": url},
+        message_exchange=OWN,
+        task_exchange=OWN + ".tasks",
+        task_queue=OWN,
+        testing_mode=True,
+        encoder=lambda _: b"\xff\xfe\xfa",
+    )
+
+
+@scenario(
+    id="B21",
+    title="A malformed call to a process is never answered",
+    source="https://github.com/aiidateam/kiwipy/blob/develop/src/kiwipy/rmq/communicator.py",
+    present=("plumpy<=0.26.1",),
+    shown_in=("0.26.1",),
+    python=">=3.9",
+)
+async def test_malformed_call_is_answered_with_an_error(amqp_url: str) -> None:
+    """Symptom: the sender waits for ever, and the worker logs "Task exception was never retrieved".
+
+    Cause: the message is acknowledged and then decoded, outside of what answers exceptions.
+    Fix: what cannot be read is answered with an error.
+    """
+    communicator, bad = connect(amqp_url), connect_badly(amqp_url)
+    process = Waits(communicator=communicator)
+    task = asyncio.ensure_future(process.step_until_terminated())
+    await answer(plumpy.RemoteProcessThreadController(communicator).get_status, process.pid)
+    seen = await answered(bad.rpc_send, str(process.pid), "hello")
+    process.kill()
+    await asyncio.wait([task], timeout=2)
+    await answer(bad.close)
+    await answer(communicator.close)
+    assert isinstance(seen, Exception), "the answer to nonsense was %r" % (seen,)
+
+
+@scenario(
+    id="B21t",
+    title="A malformed task is never answered",
+    source="https://github.com/aiidateam/kiwipy/blob/develop/src/kiwipy/rmq/tasks.py",
+    present=("plumpy<=0.26.1",),
+    shown_in=("0.26.1",),
+    python=">=3.9",
+)
+async def test_malformed_task_is_answered_with_an_error(amqp_url: str) -> None:
+    """Symptom: the sender waits for ever.
+
+    Cause: the queue decodes the task outside of what answers exceptions.
+    Fix: what cannot be read is answered with an error and acknowledged.
+    """
+    communicator, bad = connect(amqp_url), connect_badly(amqp_url)
+    wrapped = plumpy.wrap_communicator(communicator, asyncio.get_event_loop())
+    await answer(wrapped.add_task_subscriber, lambda _, task: task)
+    seen = await answered(bad.task_send, "hello")
+    await answer(bad.close)
+    await answer(communicator.close)
+    assert isinstance(seen, Exception), "the answer to nonsense was %r" % (seen,)
+
+
+@scenario(
+    id="B22",
+    title="A task that every subscriber rejects goes round as fast as the broker can",
+    source="https://github.com/aiidateam/kiwipy/blob/develop/src/kiwipy/rmq/tasks.py",
+    present=("plumpy<=0.26.1",),
+    shown_in=("0.26.1",),
+    python=">=3.9",
+)
+async def test_rejected_task_does_not_go_round_and_round(amqp_url: str) -> None:
+    """Symptom: a worker at 100 % of a processor with nothing to do: one task of an unknown kind.
+
+    Cause: a rejected task goes back to the queue, which offers it again at once.
+    Fix: it goes back after a pause that grows, and not for ever.
+    """
+    offers: List[Any] = []
+
+    def rejects(_: Any, task: Any) -> Any:
+        offers.append(task)
+        raise kiwipy.TaskRejected
+
+    communicator = connect(amqp_url)
+    wrapped = plumpy.wrap_communicator(communicator, asyncio.get_event_loop())
+    await answer(wrapped.add_task_subscriber, rejects)
+    await answer(communicator.task_send, "unknown", True)
+    end = time.monotonic() + 3
+    while len(offers) < 50 and time.monotonic() < end:
+        await asyncio.sleep(0.01)
+    await answer(communicator.close)
+    assert offers, "the task did not come"
+    assert len(offers) < 50, "the task came %d times" % len(offers)
+
+
+@scenario(
+    id="B25",
+    title="One message whose id is no text closes the connection of each worker that gets it",
+    source="https://www.rabbitmq.com/docs/publishers#message-properties",
+    present=("plumpy<=0.26.1",),
+    shown_in=("0.26.1",),
+    limit=30,
+    python=">=3.9",
+)
+async def test_message_with_an_unreadable_property_closes_no_connection(amqp_url: str) -> None:
+    """Symptom: connections of all workers come and go: the task returns and closes the next one.
+
+    Cause: the broker does not look at properties; pamqp raises on one that is no UTF-8, and aiormq
+    gives up the connection. The task was not acknowledged.
+    Fix: such a message is refused like any other that is malformed.
+    """
+    import pamqp.encode
+
+    encode = pamqp.encode.METHODS["shortstr"]
+
+    def broken(value: Any) -> Any:
+        return b"\x01\xff" if value == "broken" else encode(value)
+
+    communicator, other = connect(amqp_url), connect(amqp_url)
+    lost: List[Any] = []
+    wrapped = plumpy.wrap_communicator(communicator, asyncio.get_event_loop())
+    await answer(wrapped.add_task_subscriber, lambda _, task: task)
+    assert await answer(other.task_send, "before") == "before"
+    communicator._communicator._connection.close_callbacks.add(lambda *args: lost.append(args))
+
+    async def poison() -> None:
+        import aio_pika
+
+        connection = await aio_pika.connect(amqp_url)
+        channel = await connection.channel()
+        exchange = await channel.get_exchange(OWN + ".tasks", ensure=False)
+        pamqp.encode.METHODS["shortstr"] = broken
+        message = aio_pika.Message(b"[task, false]", correlation_id="broken")
+        await exchange.publish(message, routing_key=OWN)
+        pamqp.encode.METHODS["shortstr"] = encode
+        await connection.close()
+
+    await poison()
+    end = time.monotonic() + 3
+    while not lost and time.monotonic() < end:
+        await asyncio.sleep(0.05)
+    assert not lost, "the connection was closed: %r" % (lost,)
+    assert await answer(other.task_send, "after") == "after"
+    await answer(other.close)
+    await answer(communicator.close)
