@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 #: Exit statuses of an exported script; 125 is what ``git bisect run`` takes for "skip this one".
@@ -72,7 +72,7 @@ class Observation:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data that :meth:`from_json` reads back."""
-        return {**asdict(self), "outcome": self.outcome.value}
+        return {**vars(self), "outcome": self.outcome.value}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Observation:

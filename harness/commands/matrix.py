@@ -12,15 +12,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from harness.errors import HarnessError
 from harness.matrix import interpreters
@@ -129,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output:
         report.save(args.output)
     if args.json:
-        print(json.dumps(report.to_json(), indent=1))
+        print(report.to_text(), end="")
     else:
         lines = [] if interrupted else _grids(report, grid)
         print("\n".join([*lines, terminal.summary_line(report)]))
@@ -162,28 +159,34 @@ def engine_for(args: argparse.Namespace) -> Engine:
 @contextlib.contextmanager
 def progress_bar(what: str) -> Iterator[Told]:
     """Show a bar on standard error; where that is no terminal, a line from time to time."""
-    console = Console(stderr=True)
-    bar = Progress(
+    if not sys.stderr.isatty():
+        yield _in_lines(what)
+        return
+    # What costs a tenth of a second to import is not needed in a pipe.
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
     )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _in_lines(what: str) -> Told:
     next_line = time.monotonic() + _SILENCE
 
     def tell(done: int, total: int) -> None:
         nonlocal next_line
-        bar.update(task, completed=done, total=total)
-        if not console.is_terminal and time.monotonic() > next_line:
+        if time.monotonic() > next_line:
             next_line = time.monotonic() + _SILENCE
             say_on_stderr(f"{what}: {done} of {total}")
 
-    with bar:
-        task = bar.add_task(what, total=None)
-        yield tell
+    return tell
 
 
 def at_least_one(text: str) -> int:
@@ -195,7 +198,7 @@ def at_least_one(text: str) -> int:
 
 
 def _grids(report: Report, grid: Grid) -> list[str]:
-    width = Console().width if sys.stdout.isatty() else _WIDTH
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _WIDTH
     lines = terminal.grid_lines(report, width=width, colour=sys.stdout.isatty())
     for info in report.scenarios:
         lines += [f"{info.id}: {line}" for line in present_lines(report, info.id)]

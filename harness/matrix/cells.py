@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -13,11 +13,11 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from harness.errors import HarnessError
-from harness.export import forks
 from harness.matrix.cache import Say, say_on_stderr
 from harness.matrix.interpreters import Interpreter
 from harness.matrix.releases import released_versions
-from harness.scenario import Scenario
+from harness.matrix.scripts import kept_scripts
+from harness.scenario import Interval, Scenario
 
 #: A project with more releases than this is tried, unless asked otherwise, only where its record
 #: speaks of it.
@@ -45,8 +45,11 @@ class Cell:
     @property
     def is_present(self) -> bool:
         """Whether the record says that the bug is here."""
-        known = {self.library: self.release} if self.library and self.release else {}
-        return self.record.is_present(known, self.interpreter.environment)
+        return any(
+            _names(interval.text, self.library, self.release)
+            and _applies(interval.text, self.interpreter)
+            for interval in self.record.present
+        )
 
     @property
     def command(self) -> str:
@@ -62,6 +65,21 @@ class Cell:
 @functools.lru_cache(maxsize=1024)
 def _claims(pythons: str, version: str) -> bool:
     return SpecifierSet(pythons).contains(Version(version), prereleases=True)
+
+
+# Both halves of ``Interval.contains``: markers and releases come again in thousands of cells.
+
+
+@functools.lru_cache(maxsize=65536)
+def _names(present: str, library: str | None, release: str | None) -> bool:
+    interval = replace(Interval.parse(present), marker=None)
+    return interval.contains({library: release} if library and release else {}, {})
+
+
+@functools.lru_cache(maxsize=65536)
+def _applies(present: str, interpreter: Interpreter) -> bool:
+    interval = replace(Interval.parse(present), library=None)
+    return interval.contains({}, interpreter.environment)
 
 
 @dataclass(frozen=True)
@@ -160,9 +178,9 @@ def libraries(record: Scenario) -> list[str]:
         return []
     named = [interval.library for interval in record.present if interval.library]
     try:
-        others = forks(record)
+        others = kept_scripts().of(record).forks
     except HarnessError:  # it cannot be exported, which its cells will say
-        others = []
+        others = ()
     return list(dict.fromkeys([record.library, *named, *others]))
 
 

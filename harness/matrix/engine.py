@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,7 +12,6 @@ from dataclasses import dataclass, field, replace
 
 from harness.directories import cache_directory
 from harness.errors import HarnessError
-from harness.export import export
 from harness.matrix.cache import (
     FORMAT,
     ResultCache,
@@ -25,25 +23,23 @@ from harness.matrix.cache import (
 from harness.matrix.cells import Cell
 from harness.matrix.installers import NotForThisPython, stop_installers
 from harness.matrix.interpreters import Interpreter
-from harness.matrix.releases import Release, is_kept, obtain
+from harness.matrix.releases import Release, is_kept, obtain, recall
 from harness.matrix.runner import Ran, Run, Runner
+from harness.matrix.scripts import Script, kept_scripts
 from harness.outcome import Observation, Outcome, Verdict, judge
 from harness.report.model import Report, Result, ScenarioInfo, describe_environment
 from harness.scenario import Scenario
 
-#: Variables that lead a script to something outside of it: where one is set, and the script reads
-#: it, its results are not kept.
-_OUTSIDE = ("AMQP_URL",)
-#: What tells a script its own release, so that equal bytes are not the same place.
-_TELLS_RELEASE = ("importlib.metadata", "importlib_metadata", "pkg_resources")
 #: How many releases are installed at once.
 _INSTALLERS = 4
 
+#: Digests of a script and of the place that it runs in.
+_Key = tuple[str, str]
 #: Called as work gets done: cells done, cells in all.
 Progress = Callable[[int, int], None]
 
 
-# The same few texts are hashed for every cell of a grid.
+# The same few places are hashed for every cell of a grid.
 _digest = functools.lru_cache(maxsize=65536)(digest)
 
 
@@ -120,8 +116,9 @@ class Engine:
         self._cache = ResultCache(cache_directory() / "results", say)
         self._durations_file = cache_directory() / "durations.json"
         self._releases: dict[tuple[str, str, str], Release | HarnessError] = {}
-        self._scripts: dict[str, str] = {}
-        self._seen: dict[tuple[str, str], list[Observation]] = {}
+        self._recalled: dict[tuple[str, str, str], Release | None] = {}
+        self._scripts: dict[str, Script] = {}
+        self._seen: dict[_Key, list[Observation]] = {}
 
     def __enter__(self) -> Engine:
         self._runner.__enter__()
@@ -140,41 +137,62 @@ class Engine:
         :raises Interrupted: with what was done, if it is interrupted
         """
         grid = Grid()
+        keys: dict[int, _Key | None] = {}
         try:
-            self._run(cells, progress, repeat, grid)
+            self._run(cells, progress, repeat, grid, keys)
         except KeyboardInterrupt:
-            self._conclude([cell for cell in cells if self._is_done(cell, repeat)], grid)
+            known = [
+                cell
+                for cell in cells
+                if id(cell) in keys and not self._lacks(keys[id(cell)], cell.record, repeat)
+            ]
+            self._conclude(known, keys, grid)
             raise Interrupted(grid) from None
-        self._conclude(cells, grid)
+        self._conclude(cells, keys, grid)
         return grid
 
-    def _run(self, cells: Sequence[Cell], progress: Progress, repeat: int, grid: Grid) -> None:
+    def _run(
+        self,
+        cells: Sequence[Cell],
+        progress: Progress,
+        repeat: int,
+        grid: Grid,
+        keys: dict[int, _Key | None],
+    ) -> None:
+        """Run what is not known; the keys of the cells come to stand in ``keys``."""
         self._export({cell.record.id: cell.record for cell in cells}.values(), grid)
         cells = [cell for cell in cells if cell.record.id in self._scripts]
         done = 0
         # Project by project: what is quick to get has run before the rest is installed.
         for group in _quickest_first(cells):
-            self._install([cell for cell in group if cell.is_claimed])
-            wanted: dict[tuple[str, str], list[Cell]] = {}
+            claimed = [cell for cell in group if cell.is_claimed]
+            self._recall(claimed)
+            self._install([cell for cell in claimed if self._has_no_release(cell)])
+            keys.update((id(cell), self._key(cell)) for cell in group)
+            # What is known by the bytes of a release needs no look at its directory.
+            lacking = [c for c in claimed if self._lacks(keys[id(c)], c.record, repeat)]
+            self._install(lacking)
+            keys.update((id(cell), self._key(cell)) for cell in lacking)
+            wanted: dict[_Key, list[Cell]] = {}
             for cell in group:
-                key = self._key(cell)
+                key = keys[id(cell)]
                 if key is not None:
                     wanted.setdefault(key, []).append(cell)
             done += len(group) - sum(map(len, wanted.values()))
             done = self._run_missing(wanted, done, len(cells), repeat, grid, progress)
 
-    def _is_done(self, cell: Cell, repeat: int) -> bool:
-        """Whether everything that was asked for is known of a cell."""
-        if cell.record.id not in self._scripts:
-            return False
-        if cell.is_claimed and cell.library is not None and self._release(cell) is None:
-            return False
-        key = self._key(cell)
-        return key is None or len(self._seen.get(key, ())) >= repeat
+    def _lacks(self, key: _Key | None, record: Scenario, repeat: int) -> int:
+        """Return how many runs a cell still needs."""
+        if key is None:
+            return 0
+        if key not in self._seen:
+            keeps = not self._scripts[record.id].looks_outside and not self._fresh
+            self._seen[key] = self._cache.get(*key) if keeps else []
+        return max(0, repeat - len(self._seen[key]))
 
-    def _conclude(self, cells: Sequence[Cell], grid: Grid) -> None:
-        """Judge cells by what was seen of them."""
-        cells = [cell for cell in cells if cell.record.id in self._scripts]
+    def _conclude(self, cells: Sequence[Cell], keys: Mapping[int, _Key | None], grid: Grid) -> None:
+        """Judge the cells that have a key by what was seen of them."""
+        cells = [cell for cell in cells if id(cell) in keys]
         names = _builds({cell.interpreter for cell in cells})
         showed = {
             script
@@ -182,7 +200,7 @@ class Engine:
             if any(one.outcome.is_bug for one in observations)
         }
         for cell in cells:
-            key = self._key(cell)
+            key = keys[id(cell)]
             observations = [self._why_not(cell)] if key is None else self._seen[key]
             # A scenario that failed somewhere has shown that it is able to.
             can_fail = cell.record.can_fail or (key is not None and key[0] in showed)
@@ -194,6 +212,7 @@ class Engine:
 
         :param cells: cells that have run
         """
+        self._install([cell for cell in cells if cell.is_claimed])
         runs = [self._prepare(c, trace=True) if self._key(c) is not None else None for c in cells]
         ran: dict[int, Ran] = {}
         self._runner.run([run for run in runs if run], lambda run, one: ran.update({id(run): one}))
@@ -203,7 +222,7 @@ class Engine:
         release = self._release(cell)
         return Run(
             name=cell.record.id,
-            script=self._scripts[cell.record.id],
+            script=self._scripts[cell.record.id].text,
             interpreter=cell.interpreter,
             path=(str(release.directory),) if isinstance(release, Release) else (),
             limit=float(max(1, -(-cell.record.limit // 1))),
@@ -221,11 +240,27 @@ class Engine:
         for record in records:
             if record.id not in self._scripts:
                 try:
-                    self._scripts[record.id] = export(record)
+                    self._scripts[record.id] = kept_scripts().of(record)
                 except HarnessError as error:
                     grid.problems.append(str(error))
+        kept_scripts().keep()
+
+    def _recall(self, cells: Sequence[Cell]) -> None:
+        """Take it that releases are as they were installed, for as long as nothing runs there."""
+        for cell in cells:
+            if cell.library is not None and cell.release is not None:
+                place = (cell.library, cell.release, cell.interpreter.tag)
+                if place not in self._releases and place not in self._recalled:
+                    try:
+                        self._recalled[place] = recall(*place[:2], cell.interpreter)
+                    except HarnessError as error:
+                        self._releases[place] = error
+
+    def _has_no_release(self, cell: Cell) -> bool:
+        return cell.library is not None and self._release(cell) is None
 
     def _install(self, cells: Sequence[Cell]) -> None:
+        """Install the releases of some cells; those in the cache are looked over."""
         needed: dict[tuple[str, str], dict[str, Interpreter]] = {}
         for cell in cells:
             if cell.library is not None and cell.release is not None:
@@ -262,9 +297,10 @@ class Engine:
     def _release(self, cell: Cell) -> Release | HarnessError | None:
         if cell.library is None or cell.release is None:
             return None
-        return self._releases.get((cell.library, cell.release, cell.interpreter.tag))
+        place = (cell.library, cell.release, cell.interpreter.tag)
+        return self._releases.get(place) or self._recalled.get(place)
 
-    def _key(self, cell: Cell) -> tuple[str, str] | None:
+    def _key(self, cell: Cell) -> _Key | None:
         """Return the digests of what a cell runs and of where; None if it cannot run."""
         release = self._release(cell)
         if not cell.is_claimed or isinstance(release, HarnessError):
@@ -273,9 +309,9 @@ class Engine:
         bytes_of_release = version = ""
         if release is not None:
             bytes_of_release = release.digest
-            if any(word in script for word in _TELLS_RELEASE):
+            if script.tells_release:
                 version = release.version
-        return _digest(script), _digest(
+        return script.digest, _digest(
             str(FORMAT), cell.interpreter.identity, bytes_of_release, version
         )
 
@@ -294,7 +330,7 @@ class Engine:
 
     def _run_missing(
         self,
-        wanted: Mapping[tuple[str, str], Sequence[Cell]],
+        wanted: Mapping[_Key, Sequence[Cell]],
         done: int,
         total: int,
         repeat: int,
@@ -304,14 +340,11 @@ class Engine:
         """Run what is not known; return how many cells are done then, ``done`` before."""
         durations = self._durations()
         runs: list[tuple[float, Run]] = []
-        owner: dict[int, tuple[str, str]] = {}
-        left: Counter[tuple[str, str]] = Counter()
+        owner: dict[int, _Key] = {}
+        left: Counter[_Key] = Counter()
         for key, cells in wanted.items():
             record = cells[0].record
-            keeps = self._keeps(record)
-            if key not in self._seen:
-                self._seen[key] = self._cache.get(*key) if keeps and not self._fresh else []
-            left[key] = max(0, repeat - len(self._seen[key]))
+            left[key] = self._lacks(key, record, repeat)
             if not left[key]:
                 done += len(cells)
             for _ in range(left[key]):
@@ -327,7 +360,7 @@ class Engine:
             key = owner[id(run)]
             self._seen[key].append(ran.observation)
             record = wanted[key][0].record
-            if self._keeps(record) and ran.is_evidence:
+            if not self._scripts[record.id].looks_outside and ran.is_evidence:
                 self._cache.add(*key, ran.observation)
             longest[record.id] = max(longest.get(record.id, 0.0), ran.observation.seconds)
             left[key] -= 1
@@ -342,10 +375,6 @@ class Engine:
         self._runner.run([run for _, run in runs], finished)
         write_atomically(self._durations_file, json.dumps({**durations, **longest}))
         return done
-
-    def _keeps(self, record: Scenario) -> bool:
-        script = self._scripts[record.id]
-        return not any(name in script and name in os.environ for name in _OUTSIDE)
 
     def _durations(self) -> dict[str, float]:
         try:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ class IndexFailed(HarnessError):
 
 
 _running: set[subprocess.Popen[str]] = set()
+_starting = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -127,20 +129,21 @@ def _try(attempt: _Attempt, site: Path) -> str | None:
     """Return why an attempt failed, in one line; None if it did not."""
     environment = {name: value for name, value in os.environ.items() if name not in _DROPPED}
     try:
-        process = subprocess.Popen(
-            attempt.command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            cwd=site,
-            env={**environment, **attempt.environment},
-            start_new_session=True,
-        )
+        with _starting:
+            process = subprocess.Popen(
+                attempt.command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                cwd=site,
+                env={**environment, **attempt.environment},
+                start_new_session=True,
+            )
+            _running.add(process)
     except OSError as error:
         return f"{attempt.command[0]} does not start: {error.strerror}"
-    _running.add(process)
     try:
         _, told = process.communicate(timeout=LIMIT)
     except subprocess.TimeoutExpired:
@@ -148,7 +151,8 @@ def _try(attempt: _Attempt, site: Path) -> str | None:
         process.communicate()
         return f"no end after {LIMIT:g} s"
     finally:
-        _running.discard(process)
+        with _starting:
+            _running.discard(process)
     if process.returncode == 0:
         return None
     if process.returncode < 0:
@@ -158,8 +162,9 @@ def _try(attempt: _Attempt, site: Path) -> str | None:
 
 def stop_installers() -> None:
     """End what is being installed; each of those releases is as it was before."""
-    for process in list(_running):
-        _kill(process)
+    with _starting:
+        for process in _running:
+            _kill(process)
 
 
 def _kill(process: subprocess.Popen[str]) -> None:

@@ -91,6 +91,9 @@ class Interpreter:
     tag: str
     environment: Mapping[str, str] = field(compare=False, hash=False)
 
+    def __hash__(self) -> int:
+        return hash(self.path)  # of all six fields it would be most of the work of a known grid
+
     @property
     def minor(self) -> str:
         """Major and minor version, for example ``3.11``."""

@@ -183,22 +183,23 @@ def bytes_digest(directory: Path) -> str:
     between machines, whose code is the same.
     """
     whole = hashlib.sha256()
-    for path in _code(directory):
-        whole.update(f"{path.relative_to(directory).as_posix()}\0".encode())
-        whole.update(hashlib.sha256(path.read_bytes()).digest())
+    for name in _code(directory):
+        whole.update(f"{name}\0".encode())
+        whole.update(hashlib.sha256(Path(directory, name).read_bytes()).digest())
     return whole.hexdigest()
 
 
 def signature(directory: Path) -> str:
     """Return what changes when somebody writes to a directory: cheap, for use after every run."""
     stats = []
-    for path in _code(directory):
-        info = path.stat()
-        stats.append(f"{path.relative_to(directory)} {info.st_size} {info.st_mtime_ns}")
+    for name in _code(directory):
+        info = os.stat(os.path.join(directory, name))
+        stats.append(f"{name} {info.st_size} {info.st_mtime_ns}")
     return hashlib.sha256("\n".join(stats).encode()).hexdigest()
 
 
-def _code(directory: Path) -> list[Path]:
+def _code(directory: Path) -> list[str]:
+    """Return the paths of what can be imported, relative to the directory."""
     found = []
     for place, directories, files in os.walk(directory):
         directories[:] = [
@@ -206,8 +207,10 @@ def _code(directory: Path) -> list[Path]:
             for name in directories
             if name not in ("__pycache__", "bin") and not name.endswith(".dist-info")
         ]
-        found += [Path(place, name) for name in files if not name.startswith(".")]
-    return sorted(found)
+        below = os.path.relpath(place, directory)
+        inside = "" if below == "." else f"{below}/"
+        found += [f"{inside}{name}" for name in files if not name.startswith(".")]
+    return sorted(found, key=lambda name: name.split("/"))
 
 
 def _interpreter(python: Interpreter | str | None) -> Interpreter:
@@ -221,29 +224,62 @@ def _interpreter(python: Interpreter | str | None) -> Interpreter:
     return answer
 
 
+def recall(library: str, release: str, python: Interpreter) -> Release | None:
+    """Return a release as it was installed, without a look at its files; None if it was not.
+
+    Enough to find results by its digest; before anything runs there, :func:`obtain` it.
+
+    :raises NotForThisPython: if the release does not support that interpreter
+    """
+    name, version = canonicalize_name(library), str(Version(release))
+    home = cache_directory() / "releases" / name / version
+    for tag in (_ANY, python.tag):
+        try:
+            record = _Record.read(home / tag)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+        if record is not None:
+            _refuse(name, version, record.requires_python, python)
+            return Release(name, version, home / tag / "site", record.digest)
+    return None
+
+
+@dataclass(frozen=True)
+class _Record:
+    digest: str
+    signature: str
+    requires_python: str
+
+    @classmethod
+    def read(cls, place: Path) -> _Record | None:
+        """Return what was written down at the installation; None if an older harness did it."""
+        plain = json.loads((place / "release.json").read_text(encoding="utf-8"))
+        if plain.get("layout") != _LAYOUT:
+            return None
+        return cls(str(plain["digest"]), str(plain["signature"]), str(plain["requires_python"]))
+
+
 def _kept(home: Path, name: str, version: str, python: Interpreter, say: Say) -> Release | None:
     for tag in (_ANY, python.tag):
         place = home / tag
         try:
-            record = json.loads((place / "release.json").read_text(encoding="utf-8"))
-            if record.get("layout") != _LAYOUT:
+            record = _Record.read(place)
+            if record is None:
                 remove(place)
                 continue
-            expected, stamp = str(record["digest"]), str(record["signature"])
-            requires = str(record["requires_python"])
-            intact = signature(place / "site") == stamp or (
-                bytes_digest(place / "site") == expected
+            intact = signature(place / "site") == record.signature or (
+                bytes_digest(place / "site") == record.digest
             )
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, KeyError, TypeError):
-            intact = False
-        if not intact:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            record, intact = None, False
+        if record is None or not intact:
             say(f"{name} {version}: its directory in the cache was changed; installing it again")
             remove(place)
             continue
-        _refuse(name, version, requires, python)
-        return Release(name, version, place / "site", expected)
+        _refuse(name, version, record.requires_python, python)
+        return Release(name, version, place / "site", record.digest)
     return None
 
 

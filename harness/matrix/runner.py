@@ -7,11 +7,12 @@ only while it uses the processor: one that waits for a clock lets another start.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import re
 import selectors
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -22,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.matrix.cache import digest
+from harness.matrix.cache import digest, remove
 from harness.matrix.interpreters import Interpreter
 from harness.outcome import EXIT_BUG, EXIT_CANNOT_RUN, EXIT_HEALTHY, Observation, Outcome
 
@@ -30,6 +31,10 @@ from harness.outcome import EXIT_BUG, EXIT_CANNOT_RUN, EXIT_HEALTHY, Observation
 MOST_AT_ONCE = 64
 #: Seconds beyond ten times a run's limit after which its resident no longer seems to live.
 _RESIDENT_GRACE = 15.0
+#: What the directories begin with in which cells run, and seconds after which one without a lock
+#: was left behind.
+_WORK = "harness-matrix-"
+_LEFT_BEHIND = 3600.0
 _START_LIMIT = 30.0
 _STOP_LIMIT = 5.0
 _RESIDENT = Path(__file__).with_name("resident")
@@ -102,19 +107,21 @@ class Runner:
     def __init__(self, jobs: int | None = None) -> None:
         self._jobs = jobs or os.cpu_count() or 1
         self._residents: dict[Interpreter, _Resident] = {}
+        self._started: dict[Interpreter, _Resident] = {}
         self._broken: dict[Interpreter, str] = {}
         self._selector = selectors.DefaultSelector()
         self._suspects: set[int] = set()
 
     def __enter__(self) -> Runner:
-        self._work = Path(tempfile.mkdtemp(prefix="harness-matrix-"))
+        self._work, self._lock = _work_directory()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for resident in self._residents.values():
+        for resident in (*self._residents.values(), *self._started.values()):
             resident.stop()
         self._selector.close()
-        shutil.rmtree(self._work, ignore_errors=True)
+        remove(self._work)
+        os.close(self._lock)
 
     def run(self, runs: Iterable[Run], done: Done) -> None:
         """Run everything, the first ones first.
@@ -122,6 +129,10 @@ class Runner:
         :param done: called with each run as it ends, in any order
         """
         waiting = deque(runs)
+        # Each takes a tenth of a second to be ready, and they share the processors.
+        for interpreter in {run.interpreter: None for run in waiting}:
+            with contextlib.suppress(_Dead):
+                self._begin(interpreter)
         while waiting or any(resident.active for resident in self._residents.values()):
             self._start_some(waiting, done)
             for key, _ in self._selector.select(1.0):
@@ -156,17 +167,33 @@ class Runner:
         waiting.extendleft(reversed(held))
 
     def _resident(self, interpreter: Interpreter) -> _Resident:
-        if interpreter in self._broken:
-            raise _Dead(self._broken[interpreter])
+        """Return the resident of an interpreter, ready to be used."""
         if interpreter not in self._residents:
+            resident = self._begin(interpreter)
+            del self._started[interpreter]
             try:
-                resident = _Resident(interpreter, self._work)
+                resident.wait_until_ready()
             except _Dead as error:
-                self._broken[interpreter] = f"Python {interpreter.version} does not start: {error}"
-                raise _Dead(self._broken[interpreter]) from None
+                raise self._refused(interpreter, error) from None
             self._residents[interpreter] = resident
             self._selector.register(resident.events, selectors.EVENT_READ, resident)
         return self._residents[interpreter]
+
+    def _begin(self, interpreter: Interpreter) -> _Resident:
+        """Start the resident of an interpreter, without waiting for it."""
+        if interpreter in self._broken:
+            raise _Dead(self._broken[interpreter])
+        found = self._residents.get(interpreter) or self._started.get(interpreter)
+        if found is None:
+            try:
+                found = self._started[interpreter] = _Resident(interpreter, self._work)
+            except _Dead as error:
+                raise self._refused(interpreter, error) from None
+        return found
+
+    def _refused(self, interpreter: Interpreter, error: _Dead) -> _Dead:
+        self._broken[interpreter] = f"Python {interpreter.version} does not start: {error}"
+        return _Dead(self._broken[interpreter])
 
     def _take(self, resident: _Resident, waiting: deque[Run], done: Done) -> None:
         events = resident.read()
@@ -231,9 +258,12 @@ class _Resident:
         assert self._process.stdout is not None
         self._commands = self._process.stdin
         self.events = self._process.stdout
-        self._wait_until_ready()
 
-    def _wait_until_ready(self) -> None:
+    def wait_until_ready(self) -> None:
+        """Wait for its first word.
+
+        :raises _Dead: if none comes
+        """
         with selectors.DefaultSelector() as selector:
             selector.register(self.events, selectors.EVENT_READ)
             answered = selector.select(_START_LIMIT)
@@ -296,6 +326,29 @@ class _Resident:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def _work_directory() -> tuple[Path, int]:
+    """Make a directory for this process, and remove those whose processes were killed.
+
+    :return: the directory, and the lock in it that shows that its process lives
+    """
+    work = Path(tempfile.mkdtemp(prefix=_WORK))
+    lock = os.open(work / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    for old in work.parent.glob(f"{_WORK}*"):
+        with contextlib.suppress(OSError):
+            if old == work or old.stat().st_uid != os.geteuid():
+                continue
+            if not (old / "lock").exists():
+                # Without a lock it may have been made a moment ago.
+                if time.time() - old.stat().st_mtime > _LEFT_BEHIND:
+                    remove(old)
+                continue
+            with open(old / "lock") as other:
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove(old)
+    return work, lock
 
 
 def observe(event: Mapping[str, Any], clean: Callable[[str], str] = str) -> Observation:

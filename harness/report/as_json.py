@@ -13,7 +13,7 @@ _SCHEMA = Path(__file__).with_name("schema.json")
 
 def as_json(report: Report) -> str:
     """Return the report as JSON text, for standard output."""
-    return json.dumps(report.to_json(), indent=1) + "\n"
+    return report.to_text()
 
 
 def schema() -> dict[str, Any]:

@@ -186,6 +186,13 @@ class Report:
             "results": [_result_to_json(result) for result in self.results],
         }
 
+    def to_text(self) -> str:
+        """Return the JSON form as text, each result on a line of its own."""
+        top = self.to_json()
+        results = ",\n  ".join(map(json.dumps, top.pop("results")))
+        opened = json.dumps(top, indent=1).removesuffix("\n}")
+        return f'{opened},\n "results": [\n  {results}\n ]\n}}\n'
+
     @classmethod
     def from_json(cls, data: Any) -> Report:
         """Rebuild a report. Fields of a later minor addition are ignored.
@@ -220,7 +227,7 @@ class Report:
 
         :raises HarnessError: if it cannot be written
         """
-        write_text(path, json.dumps(self.to_json(), indent=1) + "\n")
+        write_text(path, self.to_text())
 
     @classmethod
     def load(cls, path: Path) -> Report:

@@ -308,6 +308,24 @@ def test_deleted_working_directory_harms_nobody(run_script: RunScript) -> None:
     assert run_script("os.getcwd()").observation.outcome is Outcome.HEALTHY
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        "open('left', 'w').close()",
+        "os.chmod('.', 0)",
+        "here = os.getcwd(); os.rmdir(here); os.symlink('/', here)",
+        "os.rmdir(os.getcwd())",
+    ],
+)
+def test_what_a_child_does_to_its_directory_is_not_seen_by_the_next(
+    run_script: RunScript, spoil: str
+) -> None:
+    run_script(spoil)
+    body = "assert os.listdir() == [], os.listdir()\nopen('mine', 'w').close()\nos.unlink('mine')"
+    for _ in range(2):
+        assert run_script(body).observation.outcome is Outcome.HEALTHY
+
+
 def test_each_child_starts_pristine(run_script: RunScript) -> None:
     """Neither modules, nor a policy, nor files or variables of the one before are there."""
     dirty = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -254,3 +255,22 @@ def test_stop_kills_a_resident_that_does_not_end(monkeypatch: pytest.MonkeyPatch
         (resident,) = runner._residents.values()
         os.kill(resident._process.pid, signal.SIGSTOP)
     assert resident._process.returncode == -signal.SIGKILL
+
+
+def test_directory_of_a_killed_run_is_removed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    killed = tmp_path / "harness-matrix-killed"
+    (killed / "inside").mkdir(parents=True)
+    (killed / "lock").touch()
+    older = tmp_path / "harness-matrix-older"
+    older.mkdir()
+    os.utime(older, (0, 0))
+    just_made = tmp_path / "harness-matrix-just-made"
+    just_made.mkdir()
+    with Runner(1) as alive, Runner(1):
+        assert alive._work.exists()
+        assert not killed.exists()
+        assert not older.exists()
+    assert list(tmp_path.iterdir()) == [just_made]
