@@ -160,3 +160,18 @@ def test_check_page(tmp_path: Path) -> None:
         text = f"{place}    seen: {finding.seen}\n    fix:  {finding.kind.fix}\n"
         assert text in shown.text
     assert shown.text.count("seen: ") == len(run.findings) == 3
+
+
+def test_the_reference_has_every_public_module() -> None:
+    pages = "\n".join(page.read_text() for page in (DOCS / "plumpy" / "reference").glob("*.md"))
+    documented = set(re.findall(r"automodule:: ([\w.]+)", pages))
+    package = ROOT / "plumpy"
+    there = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in package.rglob("*.py")
+        if not any(part.startswith("_") for part in path.relative_to(ROOT).parent.parts)
+        and (path.stem == "__init__" or not path.stem.startswith("_"))
+    }
+    # `base` and the package itself only collect what is below; the others have pages of their own.
+    assert there - documented == {"plumpy", "plumpy.base", "plumpy.cli", "plumpy.postgres"}
+    assert documented <= there
