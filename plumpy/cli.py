@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import concurrent.futures
 import contextlib
 import importlib
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import time
@@ -19,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import kiwipy
+from pamqp import commands
 
 from plumpy import _codec, _sending, _thread_futures, process_comms
 from plumpy._ledger import Run
@@ -26,6 +29,9 @@ from plumpy.exceptions import PersistenceError
 from plumpy.persistence import SqlitePersister
 
 DEFAULT_BROKER = "amqp://guest:guest@127.0.0.1:5672/"
+#: What stops a worker: in good order, then without waiting for steps, then at once.
+_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_SIGNALS = 2
 #: Seconds that connecting may take.
 _CONNECT_TIMEOUT = 10.0
 DEFAULT_QUEUE = "kiwipy.tasks"
@@ -39,9 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    if sys.stdout is None:  # it was closed by who started this
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
         return int(options.run(options))
     except UsageError as exc:
+        print(f"plumpy: {exc}", file=sys.stderr)
+        return 2
+    except PersistenceError as exc:
         print(f"plumpy: {exc}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -78,6 +89,11 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     worker = command("worker", _worker, "Run processes from a task queue.", broker, persister)
+    worker.epilog = (
+        "Ctrl-C (SIGINT), SIGTERM or SIGHUP: takes no more tasks, lets the steps under way end, "
+        "saves, and gives the processes to other workers. Again: does not wait for the steps. "
+        "A third time: ends at once; other workers go on when the leases have ended."
+    )
     worker.add_argument("--slots", type=int, default=10, help="steps at a time (%(default)s)")
     worker.add_argument("--queue", default=DEFAULT_QUEUE, help="task queue (%(default)s)")
     worker.add_argument(
@@ -94,15 +110,30 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MODULE",
         help="import a module with processes first; may be repeated",
     )
-    worker.add_argument("--lease", type=float, default=30.0, help="seconds (%(default)s)")
-    worker.add_argument("--poll", type=float, default=1.0, help="seconds (%(default)s)")
+    worker.add_argument(
+        "--lease",
+        type=float,
+        default=30.0,
+        help="seconds after which a worker that does not report counts as dead (%(default)s)",
+    )
+    worker.add_argument(
+        "--poll",
+        type=float,
+        default=1.0,
+        help="seconds from one look for processes without a worker to the next (%(default)s)",
+    )
     worker.add_argument(
         "--stop-limit",
         type=float,
         default=30.0,
         help="seconds that steps get to end after SIGTERM (%(default)s)",
     )
-    worker.add_argument("--heartbeat", type=int, default=60, help="seconds (%(default)s)")
+    worker.add_argument(
+        "--heartbeat",
+        type=int,
+        default=60,
+        help="seconds after which a silent connection to the broker counts as lost (%(default)s)",
+    )
     worker.add_argument("--verbose", "-v", action="store_true", help="log more")
 
     listing = command("list", _list, "List processes, the latest first.", persister)
@@ -130,17 +161,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def open_persister(url: str | None) -> Any:
+def open_persister(url: str | None, *, must_exist: bool = False) -> Any:
     """Return the persister for a URL.
 
+    :param must_exist: do not create a file that is not there
     :raises UsageError: if there is none, or it cannot be opened
     """
     if not url:
         raise UsageError("which processes? Give --persister sqlite:///FILE (or $PLUMPY_PERSISTER)")
     scheme, _, rest = url.partition("://")
+    shown = _without_password(url)
     try:
         if scheme == "sqlite" and rest.startswith("/"):
-            return SqlitePersister(rest[1:])
+            path = rest[1:]
+            if path in ("", ":memory:"):
+                raise UsageError(f"{url!r} names no file: expected sqlite:///FILE")
+            if must_exist and not os.path.exists(path):
+                raise UsageError(f"there is no file {path}: no worker has used it yet")
+            return SqlitePersister(path)
         if scheme in ("postgresql", "postgres"):
             try:
                 from plumpy.postgres import PostgresPersister
@@ -150,20 +188,30 @@ def open_persister(url: str | None) -> Any:
                 ) from None
             return PostgresPersister(url)
     except (PersistenceError, OSError, ValueError) as exc:
-        raise UsageError(f"cannot open {url}: {exc}") from None
+        raise UsageError(f"cannot open {shown}: {exc}") from None
     raise UsageError(
-        f"unknown persister {url!r}: expected sqlite:///FILE or postgresql://USER@HOST/DATABASE"
+        f"unknown persister {shown!r}: expected sqlite:///FILE or postgresql://USER@HOST/DATABASE"
     )
 
 
 @contextlib.contextmanager
-def connected(url: str, **options: Any) -> Iterator[kiwipy.Communicator]:
+def connected(url: str, heartbeat: int | None = None, **options: Any) -> Iterator[Any]:
     """Connect to a broker for the time of a with block.
 
+    :param heartbeat: in seconds; that of the URL or the broker's own by default
     :raises UsageError: if that is not possible
     """
     import aiormq
     from kiwipy.rmq import RmqThreadCommunicator
+
+    # What they have to say is said here.
+    for noisy in ("aiormq", "aio_pika", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    shown = _without_password(url)
+    if url.partition("://")[0] not in ("amqp", "amqps"):
+        raise UsageError(f"{shown!r} is no broker: expected amqp://USER:PASSWORD@HOST/VHOST")
+    if heartbeat is not None:
+        url = f"{url}{'&' if '?' in url else '?'}heartbeat={heartbeat}"
 
     async def try_out() -> None:
         # kiwipy's communicator leaves a thread behind when it cannot connect.
@@ -174,18 +222,27 @@ def connected(url: str, **options: Any) -> Iterator[kiwipy.Communicator]:
         asyncio.run(try_out())
         communicator = RmqThreadCommunicator(url, decoder=_codec.decode_safely, **options)
     except Exception as exc:
-        text = " ".join(str(exc).split()) or type(exc).__name__
-        raise UsageError(f"cannot connect to {_without_password(url)}: {text}") from None
+        raise UsageError(f"cannot connect to {shown}: {_reason(exc)}") from None
     try:
         yield communicator
     finally:
         communicator.close()
 
 
+def _reason(exc: BaseException) -> str:
+    if isinstance(exc, asyncio.TimeoutError):
+        return f"no answer within {_CONNECT_TIMEOUT:g} s"
+    for argument in exc.args:
+        if isinstance(argument, commands.Connection.Close):  # instead of Connection.OpenOk
+            return str(argument.reply_text)
+    return " ".join(str(exc).split()) or type(exc).__name__
+
+
 def _without_password(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     user, at, host = rest.rpartition("@")
-    return f"{scheme}{separator}{user.partition(':')[0]}{at}{host}"
+    shown = f"{scheme}{separator}{user.partition(':')[0]}{at}{host}"
+    return re.sub(r"(password=)[^&\s]*", r"\1...", shown)
 
 
 def _worker(options: argparse.Namespace) -> int:
@@ -196,17 +253,20 @@ def _worker(options: argparse.Namespace) -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
-    for noisy in ("aiormq", "aio_pika", "asyncio"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for label in ("lease", "poll", "stop_limit", "heartbeat"):
+        if not 0 <= getattr(options, label) < float("inf"):
+            name = label.replace("_", "-")
+            raise UsageError(f"--{name} {getattr(options, label)} is no number of seconds")
+    if not options.queue:
+        raise UsageError("the task queue needs a name: --queue NAME")
     sys.path.insert(0, os.getcwd())
     for module in options.modules:
         try:
             importlib.import_module(module)
-        except ImportError as exc:
-            raise UsageError(f"cannot import {module}: {exc}") from None
+        except Exception as exc:
+            raise UsageError(f"cannot import {module}: {type(exc).__name__}: {exc}") from None
     persister = open_persister(options.persister)
-
-    async def work(communicator: kiwipy.Communicator) -> None:
+    with connected(options.broker, options.heartbeat, task_queue=options.queue) as communicator:
         try:
             worker = Worker(
                 communicator,
@@ -220,16 +280,44 @@ def _worker(options: argparse.Namespace) -> int:
             )
         except ValueError as exc:
             raise UsageError(str(exc)) from None
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, worker.stop)
-        await worker.run()
-
-    separator = "&" if "?" in options.broker else "?"
-    url = f"{options.broker}{separator}heartbeat={options.heartbeat}"
-    with connected(url, task_queue=options.queue) as communicator:
-        asyncio.run(work(communicator))
+        idle = _work(worker)
+    if not idle:
+        # Python would wait for a thread of a step for as long as that takes.
+        logging.getLogger("plumpy.worker").warning("leaving a thread of a step behind")
+        logging.shutdown()
+        os._exit(0)
     return 0
+
+
+def _work(worker: Any) -> bool:
+    """Run a worker until a signal comes; tell whether no thread of its steps is left."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    threads = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="plumpy step")
+    loop.set_default_executor(threads)
+    received = 0
+
+    def on_signal(number: int, _: Any) -> None:
+        # Not by the loop, which a step may block: the last word is the user's.
+        nonlocal received
+        received += 1
+        if received > _SIGNALS:
+            os._exit(128 + number)
+        loop.call_soon_threadsafe(worker.stop)
+
+    before = {number: signal.signal(number, on_signal) for number in _STOPPING}
+    try:
+        loop.run_until_complete(worker.run())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        loop.close()
+    threads.shutdown(wait=False)
+    end = time.monotonic() + 1.0
+    for thread in threads._threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    return not any(thread.is_alive() for thread in threads._threads)
 
 
 def _row(run: Run) -> dict[str, Any]:
@@ -244,7 +332,7 @@ def _row(run: Run) -> dict[str, Any]:
 
 
 def _list(options: argparse.Namespace) -> int:
-    ledger = open_persister(options.persister).ledger()
+    ledger = open_persister(options.persister, must_exist=True).ledger()
     active = None if options.all else True
     if options.watch:
         return _watch(ledger, active, options.limit)
@@ -313,7 +401,9 @@ def _age(seconds: float) -> str:
 
 
 def _status(options: argparse.Namespace) -> int:
-    ledger = open_persister(options.persister).ledger() if options.persister else None
+    ledger = None
+    if options.persister:
+        ledger = open_persister(options.persister, must_exist=True).ledger()
     failed = 0
     with connected(options.broker) as communicator:
         controller = process_comms.RemoteProcessThreadController(communicator)

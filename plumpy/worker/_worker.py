@@ -104,6 +104,7 @@ class Worker:
         self._stop_limit = stop_limit
         self._allow = tuple(allow)
         self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._consumer: TaskConsumer
         self._intake: Intake
         self._waiter: ProcessWaiter
@@ -125,8 +126,11 @@ class Worker:
     def stop(self) -> None:
         """Stop in good order: take nothing any more, end the steps under way, give the rest back.
 
-        To be called on the thread of the loop; :meth:`run` returns when it is done.
+        To be called on the thread of the loop; :meth:`run` returns when it is done. Called again,
+        the steps under way are not waited for.
         """
+        if self._stop.is_set():
+            self._hurry.set()
         self._stop.set()
 
     async def run(self) -> None:
@@ -395,9 +399,9 @@ class Worker:
                 running.cancel()
         tasks = [running.task for running in left if running.task is not None]
         if tasks:
-            _, late = await asyncio.wait(tasks, timeout=self._stop_limit)
+            late = await self._end_of(tasks)
             for task in late:
-                _LOGGER.warning("a step did not end within %g s", self._stop_limit)
+                _LOGGER.warning("a step has not ended and is to be repeated by another worker")
                 task.cancel()
             if late:
                 await asyncio.wait(late, timeout=_PATIENCE)
@@ -408,6 +412,19 @@ class Worker:
         self._waiter.close()
         self._database.close()
         _LOGGER.info("%s has stopped", self.name)
+
+    async def _end_of(self, tasks: list[asyncio.Task[None]]) -> list[asyncio.Task[None]]:
+        """Wait for tasks until the limit, or until there is a hurry; return those that go on."""
+        everything = asyncio.ensure_future(asyncio.wait(tasks))
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        await asyncio.wait(
+            [everything, hurry],
+            timeout=self._stop_limit,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        everything.cancel()
+        hurry.cancel()
+        return [task for task in tasks if not task.done()]
 
 
 async def _bounded(*coroutines: Coroutine[Any, Any, Any]) -> None:

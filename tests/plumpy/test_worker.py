@@ -1,13 +1,9 @@
-"""A worker over a real RabbitMQ: tasks, slots, leases, stopping, dying, and its command line."""
+"""A worker over a real RabbitMQ: tasks, slots, leases, stopping and dying."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +12,7 @@ import kiwipy
 import pytest
 
 import plumpy
-from plumpy import ToContext, cli
+from plumpy import ToContext
 from plumpy._codec import decode_safely
 from plumpy.persistence import SqlitePersister
 from plumpy.worker import Worker, record, submit
@@ -399,121 +395,3 @@ class TestMessages:
             {"a": [1, 2.5, None, True, "x", b"bytes"]},
         ):
             assert decode_safely(defaults.ENCODER(value)) == value
-
-
-class TestCommandLine:
-    @pytest.fixture
-    def command(self, amqp_url: str, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-        def start(*arguments: str) -> subprocess.Popen[str]:
-            environment = {
-                **os.environ,
-                "PLUMPY_BROKER": amqp_url,
-                "PLUMPY_PERSISTER": f"sqlite:///{tmp_path / 'processes.db'}",
-                "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
-            }
-            return subprocess.Popen(
-                [sys.executable, "-m", "plumpy.cli", *arguments],
-                env=environment,
-                cwd=tmp_path,
-                text=True,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-            )
-
-        return start
-
-    async def test_a_worker_that_is_killed_loses_nothing(
-        self, command, controller, persister, tmp_path
-    ):
-        (tmp_path / "steps_for_test.py").write_text(STEPS)
-        sys.path.insert(0, str(tmp_path))
-        try:
-            import steps_for_test
-
-            options = ("worker", "--lease", "1", "--poll", "0.2", "--slots", "3")
-            first = command(*options)
-            answers = [
-                asyncio.create_task(controller.launch_process(steps_for_test.Slow))
-                for _ in range(3)
-            ]
-            ledger = persister.ledger()
-            await until(lambda: any(ledger.recorded(run.pid) for run in ledger.all()))
-            first.send_signal(signal.SIGKILL)
-            first.communicate()
-            second = command(*options)
-            assert await asyncio.wait_for(asyncio.gather(*answers), TIMEOUT) == [{"n": 3}] * 3
-            second.send_signal(signal.SIGTERM)
-            output, _ = await asyncio.to_thread(second.communicate)
-            assert second.returncode == 0, output
-            for run in ledger.all():
-                assert run.state == "finished"
-                assert set(ledger.recorded(run.pid)) == {"1", "2", "3"}
-        finally:
-            sys.path.remove(str(tmp_path))
-            sys.modules.pop("steps_for_test", None)
-
-    async def test_processes_are_listed_and_controlled(self, worker, command, controller):
-        worker()
-        pid = str(await controller.launch_process(Waits, nowait=True))
-
-        async def run(*arguments: str) -> tuple[int, str]:
-            process = command(*arguments)
-            output, _ = await asyncio.to_thread(process.communicate)
-            return process.returncode, output
-
-        for arguments, expected in (
-            (("pause", pid, "-m", "rest"), "pause: done"),
-            (("status", pid), "paused: True"),
-            (("play", pid), "play: done"),
-            (("list",), pid),
-            (("list", "--json"), '"state": "waiting"'),
-            (("kill", pid), "kill: done"),
-        ):
-            code, output = await run(*arguments)
-            assert code == 0, output
-            assert expected in output
-        code, output = await run("kill", pid)
-        assert (code, "no worker runs it" in output) == (1, True)
-
-    @pytest.mark.parametrize(
-        ("arguments", "text"),
-        [
-            (["worker", "--persister", "mysql://x"], "unknown persister"),
-            (["worker", "--persister", ""], "which processes?"),
-            (["list", "--persister", "sqlite:////proc/none/x.db"], "cannot open"),
-            (["kill"], "which processes? Give pids"),
-            (["status", "x", "--broker", "amqp://u:secret@127.0.0.1:1/"], "cannot connect to amqp"),
-        ],
-    )
-    def test_wrong_usage_is_one_clear_line(self, arguments, text, capsys, tmp_path, monkeypatch):
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.delenv("PLUMPY_PERSISTER", raising=False)
-        assert cli.main(arguments) == 2
-        error = capsys.readouterr().err
-        assert text in error
-        assert "secret" not in error
-        assert "Traceback" not in error
-
-
-STEPS = """
-import asyncio
-import plumpy
-from plumpy.worker import record
-
-
-class Slow(plumpy.Process):
-    @classmethod
-    def define(cls, spec):
-        super().define(spec)
-        spec.output("n", valid_type=int)
-
-    def run(self):
-        return plumpy.Continue(self.step_on, 1)
-
-    async def step_on(self, number):
-        record(str(number), number)
-        await asyncio.sleep(0.3)
-        if number < 3:
-            return plumpy.Continue(self.step_on, number + 1)
-        self.out("n", number)
-"""

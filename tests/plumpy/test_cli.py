@@ -1,0 +1,299 @@
+"""The command ``plumpy``: a worker in one terminal, and what is typed in another."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import plumpy
+from plumpy import cli
+from plumpy.persistence import SqlitePersister
+from plumpy.worker import Worker
+
+TIMEOUT = 30
+
+
+class Waits(plumpy.Process):
+    """Waits until it is killed."""
+
+    def run(self):
+        return plumpy.Wait(self.go_on, "waiting")
+
+    def go_on(self, *_):
+        """Finish."""
+
+
+@pytest.fixture
+def persister(tmp_path: Path) -> Iterator[SqlitePersister]:
+    made = SqlitePersister(tmp_path / "processes.db")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def worker(communicator: Any, persister: SqlitePersister) -> AsyncIterator[Worker]:
+    made = Worker(communicator, persister, poll=0.05)
+    task = asyncio.create_task(made.run())
+    yield made
+    made.stop()
+    await asyncio.wait_for(task, TIMEOUT)
+
+
+@pytest.fixture
+def controller(communicator: Any) -> plumpy.RemoteProcessController:
+    return plumpy.RemoteProcessController(communicator)
+
+
+@pytest.fixture
+def command(amqp_url: str, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start the command in a program of its own."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        environment = {
+            **os.environ,
+            "PLUMPY_BROKER": amqp_url,
+            "PLUMPY_PERSISTER": f"sqlite:///{tmp_path / 'processes.db'}",
+            "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "plumpy.cli", *arguments],
+            env=environment,
+            cwd=tmp_path,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.fixture
+def steps(tmp_path: Path) -> Iterator[Any]:
+    """A module with processes, where the command finds it."""
+    (tmp_path / "steps_for_test.py").write_text(STEPS)
+    sys.path.insert(0, str(tmp_path))
+    try:
+        import steps_for_test
+
+        yield steps_for_test
+    finally:
+        sys.path.remove(str(tmp_path))
+        sys.modules.pop("steps_for_test", None)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Let the loop turn until a condition holds."""
+
+    async def turn() -> None:
+        while not condition():
+            await asyncio.sleep(0.005)
+
+    await asyncio.wait_for(turn(), TIMEOUT)
+
+
+class TestDying:
+    async def test_a_worker_that_is_killed_loses_nothing(
+        self, command, controller, persister, steps
+    ):
+        options = ("worker", "--lease", "1", "--poll", "0.2", "--slots", "3")
+        first = command(*options)
+        answers = [asyncio.create_task(controller.launch_process(steps.Slow)) for _ in range(3)]
+        ledger = persister.ledger()
+        await until(lambda: any(ledger.recorded(run.pid) for run in ledger.all()))
+        first.send_signal(signal.SIGKILL)
+        first.communicate()
+        second = command(*options)
+        assert await asyncio.wait_for(asyncio.gather(*answers), TIMEOUT) == [{"n": 3}] * 3
+        second.send_signal(signal.SIGTERM)
+        output, _ = await asyncio.to_thread(second.communicate)
+        assert second.returncode == 0, output
+        for run in ledger.all():
+            assert run.state == "finished"
+            assert set(ledger.recorded(run.pid)) == {"1", "2", "3"}
+
+    @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+    async def test_a_worker_that_is_told_to_stop_gives_back_what_it_runs(
+        self, command, controller, persister, steps, name
+    ):
+        process = command("worker", "--stop-limit", "0.1")
+        await self._begin(controller, steps.Long, persister)
+        process.send_signal(getattr(signal, name))
+        output, _ = await asyncio.to_thread(process.communicate)
+        assert process.returncode == 0, output
+        (run,) = persister.ledger().all()
+        assert (run.active, run.worker) == (True, None)
+        assert "Traceback" not in output
+
+    @pytest.mark.parametrize("kind", ["Long", "Threaded"])
+    async def test_a_second_signal_does_not_wait_for_steps(
+        self, command, controller, persister, steps, kind
+    ):
+        process = command("worker", "--stop-limit", "1000")
+        await self._begin(controller, getattr(steps, kind), persister)
+        for line in process.stdout:
+            if "takes tasks" in line:
+                break
+        process.send_signal(signal.SIGTERM)
+        for line in process.stdout:
+            if "stops" in line:
+                break
+        process.send_signal(signal.SIGTERM)
+        output, _ = await asyncio.to_thread(process.communicate, timeout=TIMEOUT)
+        assert process.returncode == 0, output
+        assert persister.ledger().all()[0].worker is None
+
+    async def test_a_third_signal_ends_even_a_worker_whose_loop_is_blocked(
+        self, command, controller, persister, steps, tmp_path
+    ):
+        process = command("worker")
+        await self._begin(controller, steps.Blocks, persister)
+        await until((tmp_path / "blocked").exists)
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            await asyncio.sleep(0.05)
+        assert process.returncode == 128 + signal.SIGINT
+        (run,) = persister.ledger().all()
+        assert run.active
+
+    async def _begin(self, controller: Any, process_class: Any, persister: Any) -> None:
+        await controller.launch_process(process_class, nowait=True, no_reply=True)
+        await until(lambda: persister.ledger().all())
+
+
+class TestControl:
+    async def test_processes_are_listed_and_controlled(self, worker, command, controller):
+        pid = str(await controller.launch_process(Waits, nowait=True))
+
+        async def run(*arguments: str) -> tuple[int, str]:
+            process = command(*arguments)
+            output, _ = await asyncio.to_thread(process.communicate)
+            return process.returncode, output
+
+        for arguments, expected in (
+            (("pause", pid, "-m", "rest"), "pause: done"),
+            (("status", pid), "paused: True"),
+            (("play", pid), "play: done"),
+            (("list",), pid),
+            (("list", "--json"), '"state": "waiting"'),
+            (("kill", pid), "kill: done"),
+        ):
+            code, output = await run(*arguments)
+            assert code == 0, output
+            assert expected in output
+        code, output = await run("kill", pid)
+        assert (code, "no worker runs it" in output) == (1, True)
+
+    def test_a_list_that_nobody_reads_is_no_error(self, command, persister):
+        """As with ``plumpy list | head``, or with an output that is closed."""
+        for closed in ("| true", ">&-"):
+            done = subprocess.run(
+                f"{sys.executable} -m plumpy.cli list --persister "
+                f"sqlite:///{persister._database._path} {closed}",
+                shell=True,
+                capture_output=True,
+                text=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+                check=False,
+            )
+            assert done.stderr == ""
+
+
+class TestWrongUsage:
+    @pytest.mark.parametrize(
+        ("arguments", "text"),
+        [
+            (["worker", "--persister", "mysql://u:secret@x"], "unknown persister"),
+            (["worker", "--persister", ""], "which processes?"),
+            (["worker", "--persister", "sqlite:///"], "names no file"),
+            (["worker", "--persister", "sqlite:///:memory:"], "names no file"),
+            (["worker", "--persister", "sqlite:////proc/none/x.db"], "cannot open"),
+            (["worker", "--persister", "sqlite:///damaged"], "not a database"),
+            (["worker", "--persister", "sqlite:///x.db", "--broker", "http://x"], "is no broker"),
+            (["worker", "--persister", "sqlite:///x.db", "--broker", ""], "is no broker"),
+            (["worker", "--persister", "sqlite:///x.db", "--lease", "inf"], "--lease inf"),
+            (["worker", "--persister", "sqlite:///x.db", "--heartbeat", "-1"], "--heartbeat -1"),
+            (["worker", "--persister", "sqlite:///x.db", "--queue", ""], "needs a name"),
+            (["worker", "--persister", "sqlite:///x.db", "--import", "none"], "cannot import none"),
+            (["worker", "--persister", "sqlite:///x.db", "--import", "damaged"], "SyntaxError"),
+            (["list", "--persister", "sqlite:///none.db"], "there is no file none.db"),
+            (["kill"], "which processes? Give pids"),
+            (["status", "x", "--broker", "amqp://u:secret@127.0.0.1:1/"], "cannot connect to amqp"),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+    )
+    def test_wrong_usage_is_one_clear_line(self, arguments, text, capsys, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.delenv("PLUMPY_PERSISTER", raising=False)
+        monkeypatch.setattr(sys, "path", [*sys.path])
+        (tmp_path / "damaged").write_text("this is no database" * 100)
+        (tmp_path / "damaged.py").write_text("x = (")
+        assert cli.main(arguments) == 2
+        error = capsys.readouterr().err
+        assert text in error
+        assert error.count("\n") == 1
+        assert "secret" not in error
+        assert not (tmp_path / "none.db").exists()
+
+    def test_a_vhost_that_is_not_there_is_named(self, amqp_url, tmp_path, capsys):
+        url = amqp_url.rpartition("/")[0] + "/none"
+        persister = f"sqlite:///{tmp_path / 'x.db'}"
+        assert cli.main(["worker", "--persister", persister, "--broker", url]) == 2
+        assert "vhost none not found" in capsys.readouterr().err
+
+
+STEPS = """
+import asyncio
+import pathlib
+import time
+
+import plumpy
+from plumpy.worker import record
+
+
+class Slow(plumpy.Process):
+    @classmethod
+    def define(cls, spec):
+        super().define(spec)
+        spec.output("n", valid_type=int)
+
+    def run(self):
+        return plumpy.Continue(self.step_on, 1)
+
+    async def step_on(self, number):
+        record(str(number), number)
+        await asyncio.sleep(0.3)
+        if number < 3:
+            return plumpy.Continue(self.step_on, number + 1)
+        self.out("n", number)
+
+
+class Long(plumpy.Process):
+    async def run(self):
+        await asyncio.sleep(1000)
+
+
+class Threaded(plumpy.Process):
+    async def run(self):
+        await asyncio.to_thread(time.sleep, 20)
+
+
+class Blocks(plumpy.Process):
+    def run(self):
+        pathlib.Path("blocked").touch()
+        time.sleep(1000)
+"""
