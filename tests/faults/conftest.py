@@ -109,7 +109,7 @@ class Crew:
 
     def __init__(self, url: str, database: Path, logs: Path) -> None:
         self._url = url
-        self._database = database
+        self.database = database
         self._logs = logs
         self.workers: list[subprocess.Popen[bytes]] = []
 
@@ -124,7 +124,7 @@ class Crew:
             worker = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "plumpy.cli", "worker"),
-                    *("--broker", self._url, "--persister", f"sqlite:///{self._database}"),
+                    *("--broker", self._url, "--persister", f"sqlite:///{self.database}"),
                     *("--import", "fault_processes", "--allow", "fault_processes:*"),
                     *("--lease", "3", "--poll", "0.3", "--heartbeat", "2", *options),
                 ],
