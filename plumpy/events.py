@@ -42,15 +42,15 @@ def _set_loop() -> asyncio.AbstractEventLoop | None:
     if isinstance(local, threading.local):
         return getattr(local, "_loop", None)
     try:  # a policy of somebody's own
-        return policy.get_event_loop()  # type: ignore[no-any-return]
+        return policy.get_event_loop()
     except RuntimeError:
         return None
 
 
-def _get_policy() -> Any:
-    if sys.version_info >= (3, 14):
-        return asyncio.events._get_event_loop_policy()
-    return asyncio.get_event_loop_policy()
+if sys.version_info >= (3, 14):
+    _get_policy: Any = asyncio.events._get_event_loop_policy
+else:
+    _get_policy = asyncio.get_event_loop_policy
 
 
 class _OwnLoops:

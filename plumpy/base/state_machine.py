@@ -245,6 +245,8 @@ class StateMachine(metaclass=StateMachineMeta):
     _debug: bool | None = None
     _event_callbacks: dict[Hashable, list[EVENT_CALLBACK_TYPE]] | None = None
     _called = 0
+    #: What most instances get in the course of their life.
+    _usual_attributes: ClassVar[tuple[str, ...]] = ("_state", "_transitioning")
     #: What was asked for in the middle of a transition, to be done when it is over.
     _after_transition: list[Callable[[], Any]] | None = None
 
@@ -288,6 +290,19 @@ class StateMachine(metaclass=StateMachineMeta):
             states_map[state_cls.LABEL] = state_cls
         cls.STATES = states
         cls._STATES_MAP = states_map
+        cls.__reserve()
+
+    @classmethod
+    def __reserve(cls) -> None:
+        """Have room for the usual attributes in all instances, by setting them in the first one.
+
+        CPython keeps attributes in an array, without a dictionary for each instance. How many fit
+        is settled by the names that were there when the first few instances were made.
+        """
+        if cls.__new__ is object.__new__ and not hasattr(cls, "__del__"):
+            first = object.__new__(cls)
+            for name in cls._usual_attributes:
+                object.__setattr__(first, name, None)
 
     def __init__(self) -> None:
         super().__init__()
@@ -375,7 +390,8 @@ class StateMachine(metaclass=StateMachineMeta):
                 cast(TracebackType, exc.__traceback__),
             )
         finally:
-            self._transition_failing = False
+            if self._transition_failing:
+                self._transition_failing = False
             self._transitioning = False
         if self._after_transition is not None:
             self._run_after_transition()

@@ -75,9 +75,10 @@ async def step_until_terminated(self: Process) -> None:
     self._stepping_task = task
     try:
         while True:
-            steps = run(self, once, error)
             future = await (
-                steps if _portals.in_portal_of(task) else _portals.drive_steps(steps, task)
+                run(self, once, error)
+                if _portals.in_portal_of(task)
+                else _portals.drive_steps(run(self, once, error), task)
             )
             if future is None:
                 return

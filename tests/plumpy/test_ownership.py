@@ -18,6 +18,37 @@ from .helpers import Waits, ended, entered, stepping
 NUMBER = 1000
 
 
+async def test_process_that_has_ended_goes_without_the_garbage_collector() -> None:
+    """So 0.26.1 does not: a process and its last state refer to each other there."""
+    gc.disable()
+    try:
+        process = Process()
+        await asyncio.create_task(process.step_until_terminated())
+        state: Any = process._state
+        assert state.process is state.state_machine is process
+        reference = weakref.ref(process)
+        del process
+        assert reference() is None
+    finally:
+        gc.enable()
+
+
+async def test_process_that_waits_has_no_dictionary_of_its_own() -> None:
+    """CPython gives an instance one when it has more attributes than the first ones had."""
+
+    class First(Waits):
+        pass
+
+    processes = [First() for _ in range(40)]
+    tasks = [asyncio.create_task(process.step_until_terminated()) for process in processes]
+    for process in processes:
+        await entered(process, ProcessState.WAITING)
+    assert not [other for other in gc.get_referents(processes[-1]) if type(other) is dict]
+    for process in processes:
+        process.resume()
+    await asyncio.gather(*tasks)
+
+
 class Counted(Process):
     alive: ClassVar[weakref.WeakSet[Process]] = weakref.WeakSet()
 
