@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import concurrent.futures
 import contextlib
+import datetime
 import importlib
 import json
 import logging
@@ -415,12 +416,17 @@ def _status(options: argparse.Namespace) -> int:
             try:
                 answer = _thread_futures.flatten(controller.get_status(pid)).result(5.0)
                 row.update(answer)
+                row["state"] = str(row.get("state")).rpartition(".")[2].lower()
             except Exception as exc:
                 row["answer"] = _why(exc)
                 failed += not runs
             if options.json:
                 print(json.dumps(row, default=str))
             else:
+                created = row.pop("ctime", None) or row.get("created")
+                if created is not None:
+                    moment = datetime.datetime.fromtimestamp(created).astimezone()
+                    row["created"] = moment.isoformat(" ", "seconds")
                 print("\n".join(f"{key:>15}: {value}" for key, value in row.items()) + "\n")
     return 1 if failed else 0
 
