@@ -10,6 +10,7 @@ from typing import Any
 
 import kiwipy
 
+from plumpy._crossing._gates import enter
 from plumpy._thread_futures import CANCELLATIONS, cancel, fail, succeed, thread_future
 
 #: Calls that have reached their loop. asyncio itself keeps only weak references to tasks.
@@ -87,7 +88,7 @@ class _Call:
         """Have one of this object's methods called on the thread of the loop."""
         answer = self.answer
         try:
-            self.loop.call_soon_threadsafe(method)
+            enter(self.loop, method)
         except RuntimeError:
             self.refuse()
         return answer

@@ -23,6 +23,8 @@ _LOGGER = logging.getLogger(__name__)
 
 #: Operations written in one go.
 _BATCH = 200
+#: Seconds without anything said after which the thread has to be woken again.
+_LULL = 0.001
 #: As long as no more are on their way, they are written without waiting for the ones before.
 _FEW = 20
 
@@ -79,7 +81,9 @@ class Pipeline:
         self._on_close = on_close
         self._lock = threading.Lock()
         self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        # Whether the inbox will be looked into without further notice, and when it last was.
         self._awake = False
+        self._taken = 0.0
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         # To be written; written and waiting for the answer, in order; by delivery tag.
@@ -135,11 +139,18 @@ class Pipeline:
             self._task.cancel()
 
     def _take(self) -> None:
-        with self._lock:
-            self._awake = False
+        # Who is heard often is listened to for a while: to be woken each time costs both threads.
+        now = self._loop.time()
+        listens = bool(self._inbox) and now - self._taken < 2 * _LULL
+        self._taken = now
+        if not listens:
+            with self._lock:
+                self._awake = False
         while self._inbox:
             function, args = self._inbox.popleft()
             function(*args)
+        if listens:
+            self._loop.call_later(_LULL, self._take)
         if self._task is None and not self._closed:
             self._task = self._loop.create_task(self._maintain())
         self._write_now()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextvars
 import functools
 import gc
+import itertools
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +16,7 @@ import kiwipy
 import pytest
 
 from plumpy import _crossing, _outbox
-from plumpy._crossing import attach, flatten, hop, thread_future
+from plumpy._crossing import attach, flatten, hop, hop_callback, thread_future
 
 TIMEOUT = 5
 
@@ -168,6 +170,41 @@ class TestHop:
             future.result(TIMEOUT)
         for future in nested:
             assert flatten(future).result(TIMEOUT) == 1
+
+    async def test_many_calls_leave_the_loop_time_for_others(self):
+        """The loop of a worker was held up by all the calls that had come at once."""
+        loop = asyncio.get_running_loop()
+        turns: list[int] = []
+        begun: list[int] = []
+        answers = [hop(loop, lambda n=n: begun.append(n)) for n in range(200)]
+        while not answers[-1].done():
+            turns.append(len(begun))
+            await asyncio.sleep(0)
+        assert begun == list(range(200)), "in order, and each once"
+        assert max(after - before for before, after in itertools.pairwise(turns)) <= 16
+
+    async def test_each_call_has_the_context_of_its_caller(self):
+        variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)
+        loop = asyncio.get_running_loop()
+        answers = []
+        for number in range(5):
+            variable.set(number)
+            answers.append(hop(loop, variable.get))
+        assert [await asyncio.wrap_future(answer) for answer in answers] == list(range(5))
+
+    def test_calls_behind_one_that_ends_the_program_are_not_lost(self):
+        loop = asyncio.new_event_loop()
+
+        def leave():
+            raise SystemExit
+
+        first, second = hop_callback(loop, leave), hop_callback(loop, lambda: 5)
+        with pytest.raises(SystemExit):
+            loop.run_until_complete(_turns(3))
+        loop.run_until_complete(_turns(3))
+        loop.close()
+        assert isinstance(first.exception(0), SystemExit)
+        assert second.result(0) == 5
 
     async def test_from_its_own_loop_it_does_not_block(self):
         loop = asyncio.get_running_loop()
