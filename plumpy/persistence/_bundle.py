@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import yaml
 
 from ..exceptions import PersistenceError
-from ._context import LoadSaveContext
+from ._context import LoadSaveContext, PrivateSave
 from ._copy import IMMUTABLE, copied, snapshot
 from ._savable import FORMAT_VERSION, META, META__VERSION, Savable
 
@@ -64,6 +64,35 @@ def copied_values(state: Any) -> dict[str, Any]:
         }
     except Exception:
         return {key: copied(value, key) for key, value in state.items()}
+
+
+def detached(state: Any, context: PrivateSave) -> dict[str, Any]:
+    """Return a saved state that shares nothing with the object; what was made for it stays.
+
+    :param context: of the save
+    :raises PersistenceError: naming the value that cannot be copied
+    """
+    try:
+        if id(state) not in context.states:
+            return snapshot(state)  # type: ignore[no-any-return]
+        _detach(state, context.states, context.values, {})
+    except Exception:
+        return copied_values(state)
+    return state  # type: ignore[no-any-return]
+
+
+def _detach(
+    state: Any, states: Mapping[int, Any], values: Mapping[int, Any], memo: dict[int, Any]
+) -> None:
+    meta = state[META]
+    for key, part in state.items():
+        if type(part) in IMMUTABLE or part is meta:
+            continue
+        identity = id(part)
+        if identity in states:
+            _detach(part, states, values, memo)
+        elif identity not in values:
+            state[key] = snapshot(part, memo)
 
 
 def restored_bundle(values: Any) -> Bundle:

@@ -54,6 +54,30 @@ class LoadSaveContext:
         return extended
 
 
+class PrivateSave(LoadSaveContext):
+    """The context of a save whose result is to share nothing with what is saved.
+
+    Code of this package notes in it what was made for that save alone, and therefore need not be
+    copied. It is noted with its ``id``, and kept so that the ``id`` stays its own.
+
+    :ivar states: saved states that were made; there may be something else in them
+    :ivar values: values that were made with all that is in them
+    """
+
+    def __init__(self, loader: ObjectLoader | None, whole: PrivateSave | None = None) -> None:
+        self._values = {}
+        self.loader = loader
+        self.states: dict[int, Any] = {} if whole is None else whole.states
+        self.values: dict[int, Any] = {} if whole is None else whole.values
+
+
+def context_of_part(save_context: LoadSaveContext | None) -> LoadSaveContext | None:
+    """Return the context for saving a part of an object by the default loader."""
+    if type(save_context) is not PrivateSave:
+        return None
+    return save_context if save_context.loader is None else PrivateSave(None, save_context)
+
+
 class ProcessContext(LoadSaveContext):
     """The context in which a part of a process is loaded.
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..loaders import ObjectLoader
 from ..utils import PID_TYPE
-from ._bundle import Bundle, copied_values, restored_bundle
-from ._context import LoadSaveContext
+from ._bundle import Bundle, copied_values, detached, restored_bundle
+from ._context import PrivateSave
 from ._copy import IMMUTABLE, all_immutable, is_constant
 from ._persister import PersistedCheckpoint, Persister
 
@@ -24,10 +24,10 @@ class InMemoryPersister(Persister):
 
     def __init__(self, loader: ObjectLoader | None = None) -> None:
         self._checkpoints: dict[PID_TYPE, dict[str | None, _Stored]] = {}
-        self._save_context = LoadSaveContext(loader=loader)
+        self._loader = loader
 
     def save_checkpoint(self, process: Process, tag: str | None = None) -> None:
-        stored = _Stored(Bundle(process, self._save_context))
+        stored = _Stored(process, self._loader)
         self._checkpoints.setdefault(process.pid, {})[tag] = stored
 
     def load_checkpoint(self, pid: PID_TYPE, tag: str | None = None) -> Bundle:
@@ -59,18 +59,19 @@ class InMemoryPersister(Persister):
 
 
 class _Stored:
-    """A copy of a bundle, from which further copies are made.
+    """A saved state that shares nothing with its process, of which copies are made.
 
     Most bundles are a tree of plain containers. The first load notes where those are, and then each
-    is copied by itself; any other bundle is copied like it was stored.
+    is copied by itself; in any other bundle it depends on the values.
 
     :raises PersistenceError: naming a value that cannot be copied
     """
 
     __slots__ = ("_containers", "_is_tree", "_values")
 
-    def __init__(self, bundle: Bundle) -> None:
-        self._values = copied_values(bundle)
+    def __init__(self, process: Process, loader: ObjectLoader | None) -> None:
+        context = PrivateSave(loader)
+        self._values = detached(process.save(context), context)
         self._is_tree: bool | None = None
         self._containers: list[_Container] = []
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from ..base.utils import call_with_super_check, function_of_hook, super_check, unchecked
 from ..loaders import ObjectLoader, get_object_loader
 from ..utils import SAVED_STATE_TYPE
-from ._context import LoadSaveContext
+from ._context import LoadSaveContext, PrivateSave
 from ._copy import IMMUTABLE, PLAIN, copied
 
 META = "!!meta"
@@ -158,6 +158,8 @@ class Savable:
         save = function_of_hook(type(self), "save_instance_state")
         if save is not None:
             save(self, out_state, save_context)
+            if type(save_context) is PrivateSave:
+                save_context.states[id(out_state)] = out_state
         else:
             context = LoadSaveContext() if save_context is None else save_context
             call_with_super_check(self.save_instance_state, out_state, context)
@@ -211,19 +213,22 @@ class Savable:
         save_context: LoadSaveContext | None,
     ) -> None:
         lazy_members = self._lazy_members
+        made = save_context.values if type(save_context) is PrivateSave else {}
         for member in members:
             if member in lazy_members:
                 default = lazy_members[member].saved_default(self, save_context)
                 if default is not None:
                     _set_type(out_state, member, META__TYPE__SAVABLE)
                     out_state[member] = default
+                    made[id(default)] = default
                     continue
             value = getattr(self, member)
             kind = type(value)
             if kind in IMMUTABLE:
                 out_state[member] = value
             elif kind in PLAIN:
-                out_state[member] = copied(value, member) if value else kind()
+                copy = out_state[member] = copied(value, member) if value else kind()
+                made[id(copy)] = copy
             elif isinstance(value, types.MethodType):
                 if value.__self__ is not self:
                     raise TypeError(
@@ -236,7 +241,8 @@ class Savable:
                 _set_type(out_state, member, META__TYPE__SAVABLE)
                 out_state[member] = value.save(save_context)
             else:
-                out_state[member] = copied(value, member)
+                copy = out_state[member] = copied(value, member)
+                made[id(copy)] = copy
 
     @classmethod
     def _ensure_persist_configured(cls) -> None:

@@ -110,6 +110,20 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
     :raises ValueError: if the inputs do not fit the spec
     """
 
+    _usual_attributes = (
+        "_loop",
+        "_raw_inputs",
+        "_transitioning",
+        "_creation_time",
+        "_lazy_inputs",
+        "_state",
+        "_stepping_task",
+        "_executed",
+        "_stepping",
+        "_own_transition",
+        "_lazy_outputs",
+        "_closed",
+    )
     # What most instances never need is set on the instance only when it is.
     _spec_class = ProcessSpec
     _communicator: kiwipy.Communicator | None = None
@@ -401,7 +415,7 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
         save_context: persistence.LoadSaveContext | None,
     ) -> None:
         super().save_instance_state(out_state, save_context)
-        _saving.save(self, out_state)
+        _saving.save(self, out_state, save_context)
 
     @direct(_saving.load_all)
     @protected

@@ -6,6 +6,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from .. import events, persistence, utils
+from ..persistence._context import context_of_part
 from ..persistence._savable import load_own_members, save_own_members
 from ..utils import SAVED_STATE_TYPE
 
@@ -29,10 +30,14 @@ _STATE = "_state"
 _UUID = "_uuid"
 
 
-def save(process: Process, out_state: SAVED_STATE_TYPE) -> None:
+def save(
+    process: Process,
+    out_state: SAVED_STATE_TYPE,
+    save_context: persistence.LoadSaveContext | None,
+) -> None:
     """Add what is not a plain member."""
     state: Any = process._state
-    out_state[_STATE] = state.save()
+    out_state[_STATE] = state.save(context_of_part(save_context))
     uuid_ = process._uuid
     if uuid_ is not None:
         out_state[_UUID] = uuid_
@@ -50,19 +55,22 @@ def prepare(
     process: Process, load_context: persistence.LoadSaveContext
 ) -> persistence.LoadSaveContext:
     """Set up what loading the members needs: the loop of their futures first of all."""
+    cls = type(process)
+    if "_STATES_MAP" not in cls.__dict__:
+        process.get_states_map()
     spec = process.spec()
     if not spec.sealed:
         spec.seal()
-    process.get_states_map()
-    if "loop" in load_context:
-        process._loop = load_context.loop
+    given = load_context._values
+    if "loop" in given:
+        process._loop = given["loop"]
     else:
         process._loop = events.get_or_create_event_loop()
         load_context = load_context.copyextend(loop=process._loop)
-    if "logger" in load_context:
-        process._logger = load_context.logger
-    if "communicator" in load_context:
-        process._communicator = load_context.communicator
+    if "logger" in given:
+        process._logger = given["logger"]
+    if "communicator" in given:
+        process._communicator = given["communicator"]
     return load_context
 
 
@@ -89,7 +97,7 @@ def save_all(
     save_context: persistence.LoadSaveContext | None,
 ) -> None:
     save_own_members(process, out_state, save_context)
-    save(process, out_state)
+    save(process, out_state, save_context)
 
 
 def load_all(

@@ -17,6 +17,7 @@ from .. import persistence
 from ..base.utils import extends
 from ..exceptions import PersistenceError
 from ..greenback_bridge import has_portal, sync_await
+from ..persistence._context import context_of_part
 from ..utils import SAVED_STATE_TYPE
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class _WithChild(Stepper):
         self, out_state: SAVED_STATE_TYPE, save_context: persistence.LoadSaveContext
     ) -> None:
         if self._child_stepper is not None:
-            out_state[STEPPER_STATE] = self._child_stepper.save()
+            out_state[STEPPER_STATE] = self._child_stepper.save(context_of_part(save_context))
 
     def _restore_child(self, saved_state: SAVED_STATE_TYPE, instruction: _Instruction) -> None:
         child_state = saved_state.get(STEPPER_STATE)
@@ -185,14 +186,15 @@ class _BlockStepper(_WithChild):
     def _restore(self, saved_state: SAVED_STATE_TYPE, instruction: _Block) -> None:
         self._block = instruction
         self._pos = position = saved_state["_pos"]
-        if position > len(instruction):
+        parts = instruction._instruction
+        if position > len(parts):
             raise PersistenceError(
                 f"the checkpoint of {type(self._workchain).__name__} is at step {position} of a "
-                f"body that has {len(instruction)}: the outline is not the one it was saved with"
+                f"body that has {len(parts)}: the outline is not the one it was saved with"
             )
         self._child_stepper = None
-        if position < len(instruction):
-            self._restore_child(saved_state, instruction[position])
+        if position < len(parts):
+            self._restore_child(saved_state, parts[position])
 
 
 @persistence.auto_persist("_pos")

@@ -10,6 +10,7 @@ from .. import mixins, persistence, process_states, processes
 from ..base.utils import direct, extends
 from ..events import get_or_create_event_loop
 from ..futures import CancelledError
+from ..persistence._context import context_of_part
 from ..process_spec import ProcessSpec
 from ..processes import _saving, _watching
 from ..utils import PID_TYPE, SAVED_STATE_TYPE
@@ -206,7 +207,7 @@ def _save_chain(
 ) -> None:
     _saving.save_all(chain, out_state, save_context)
     chain._store_context(out_state)
-    chain._save_stepper(out_state)
+    chain._save_stepper(out_state, save_context)
 
 
 def _load_chain(
@@ -268,11 +269,13 @@ class WorkChain(mixins.ContextMixin, processes.Process):
         self, out_state: SAVED_STATE_TYPE, save_context: persistence.LoadSaveContext | None
     ) -> None:
         super().save_instance_state(out_state, save_context)
-        self._save_stepper(out_state)
+        self._save_stepper(out_state, save_context)
 
-    def _save_stepper(self, out_state: SAVED_STATE_TYPE) -> None:
+    def _save_stepper(
+        self, out_state: SAVED_STATE_TYPE, save_context: persistence.LoadSaveContext | None
+    ) -> None:
         if self._stepper is not None:
-            out_state[self._STEPPER_STATE] = self._stepper.save()
+            out_state[self._STEPPER_STATE] = self._stepper.save(context_of_part(save_context))
 
     @direct(_load_chain)
     def load_instance_state(

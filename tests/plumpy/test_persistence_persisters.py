@@ -1,8 +1,10 @@
 """What every persister does."""
 
 import asyncio
+import sys
 import threading
 import uuid
+from typing import Any, ClassVar
 
 import pytest
 
@@ -188,3 +190,73 @@ async def test_a_process_that_has_ended_can_be_saved_and_loaded(persister, end):
         assert loaded.killed_msg() == process.killed_msg()
     if process.future().exception() is not None:
         assert repr(loaded.future().exception()) == repr(process.future().exception())
+
+
+class TestMemoryIsPrivate:
+    """What a checkpoint in memory holds is shared with nothing, however it was made."""
+
+    class Shared(plumpy.Process):
+        kept: ClassVar[dict[str, Any]] = {"list": [1]}
+
+        def save_instance_state(self, out_state, save_context):
+            super().save_instance_state(out_state, save_context)
+            out_state["kept"] = self.kept
+            plumpy.Savable.set_custom_meta(out_state, "note", self.kept)
+
+        def encode_input_args(self, inputs):
+            return self.kept
+
+    class Waits(plumpy.WorkChain):
+        @classmethod
+        def define(cls, spec):
+            super().define(spec)
+            spec.outline(cls.begin)
+
+        def begin(self):
+            self.ctx.list = [1]
+            self.ctx.same = self.ctx.list
+            return plumpy.ToContext(done=asyncio.get_running_loop().create_future())
+
+    @pytest.fixture(autouse=True)
+    def importable(self, monkeypatch):
+        for cls in (self.Shared, self.Waits):
+            monkeypatch.setattr(sys.modules[__name__], cls.__name__, cls, raising=False)
+
+    def test_what_a_class_of_the_users_own_adds_is_copied(self):
+        persister = InMemoryPersister()
+        process = self.Shared(inputs={}, pid=1)
+        persister.save_checkpoint(process)
+        self.Shared.kept["list"].append(2)
+        try:
+            for _ in range(2):
+                bundle = persister.load_checkpoint(1)
+                assert bundle["kept"] == {"list": [1]}
+                assert plumpy.Savable.get_custom_meta(bundle, "note") == {"list": [1]}
+                assert bundle["INPUTS_RAW"] == {"list": [1]}
+                bundle["kept"]["list"].append(3)
+                bundle["!!meta"]["user"]["note"]["list"].append(3)
+                bundle["INPUTS_RAW"]["list"].append(3)
+        finally:
+            self.Shared.kept["list"][:] = [1]
+
+    async def test_the_context_and_what_is_waited_for_are_copied(self):
+        persister = InMemoryPersister()
+        process = self.Waits(pid=1)
+        while process.state != plumpy.ProcessState.WAITING:
+            await process.step()
+        persister.save_checkpoint(process)
+        process.ctx.list.append(2)
+        for _ in range(2):
+            bundle = persister.load_checkpoint(1)
+            context = bundle["_context"]
+            assert context["list"] == [1]
+            assert context["same"] is context["list"]
+            assert [entry["names"] for entry in bundle["_state"]["data"]["entries"]] == [["done"]]
+            context["list"].append(3)
+            bundle["_state"]["data"]["entries"][0]["names"].append("x")
+            bundle["!!meta"]["types"]["x"] = "y"
+            bundle["_future"]["x"] = "y"
+            bundle["_event_helper"]["!!meta"]["x"] = "y"
+            bundle["stepper_state"]["!!meta"]["x"] = "y"
+        assert "x" not in str(persister.load_checkpoint(1))
+        process.kill()
