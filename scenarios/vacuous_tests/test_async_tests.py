@@ -32,7 +32,7 @@ def pytest_run(source: str, *options: str) -> "subprocess.CompletedProcess[str]"
             stderr=subprocess.STDOUT,
             universal_newlines=True,
         )
-    if ended.returncode not in (0, 1):
+    if ended.returncode not in (0, 1) or " error" in ended.stdout[-80:]:
         raise unittest.SkipTest("pytest could not run: " + ended.stdout)
     return ended
 
@@ -63,7 +63,7 @@ async def test_fails():
     id="T01",
     title="@pytest.mark.asyncio under unittest.TestCase: a failing test passes",
     source="https://github.com/pytest-dev/pytest-asyncio/issues/180",
-    present=("pytest>=5.3.5",),
+    present=("pytest",),
     limit=30,  # a pytest of its own has to start
 )
 async def test_marked_async_test_in_a_testcase_fails() -> None:
@@ -85,7 +85,7 @@ STRICT = ["-W", "error"]
     id="T04",
     title="'pytest -W error' does not make a failure of an async test that never ran",
     source="https://docs.pytest.org/en/stable/how-to/failures.html#unraisable",
-    present=("pytest>=5.3.5,<5.4.0", "pytest>=5.4.2,<6.2", "pytest>=5.4.2; python_version < '3.8'"),
+    present=("pytest<5.4.0", "pytest>=5.4.2,<6.2.0", "pytest>=5.4.2; python_version < '3.8'"),
     limit=30,  # a pytest of its own has to start
     planted=STRICT.clear,
 )
@@ -104,7 +104,7 @@ async def test_warnings_as_errors_show_a_coroutine_that_never_ran() -> None:
     id="T02",
     title="An async test without a marker is skipped with a warning, and the run is green",
     source="https://github.com/pytest-dev/pytest/issues/4814",
-    present=("pytest>=5.3.5,<8.4",),
+    present=("pytest<8.4",),
     limit=30,  # a pytest of its own has to start
     shown_in=("8.3.5",),
 )
