@@ -253,10 +253,10 @@ class TestMemoryIsPrivate:
             assert context["same"] is context["list"]
             assert [entry["names"] for entry in bundle["_state"]["data"]["entries"]] == [["done"]]
             context["list"].append(3)
-            bundle["_state"]["data"]["entries"][0]["names"].append("x")
-            bundle["!!meta"]["types"]["x"] = "y"
-            bundle["_future"]["x"] = "y"
-            bundle["_event_helper"]["!!meta"]["x"] = "y"
-            bundle["stepper_state"]["!!meta"]["x"] = "y"
-        assert "x" not in str(persister.load_checkpoint(1))
+            bundle["_state"]["data"]["entries"][0]["names"].append("added")
+            bundle["!!meta"]["types"]["added"] = True
+            bundle["_future"]["added"] = True
+            bundle["_event_helper"]["!!meta"]["added"] = True
+            bundle["stepper_state"]["!!meta"]["added"] = True
+        assert "added" not in str(persister.load_checkpoint(1))
         process.kill()
