@@ -20,6 +20,7 @@ from plumpy._rabbitmq._frames import body_of, consume
 from plumpy._rabbitmq._operations import Publish
 from plumpy._rabbitmq._pipeline import Pipeline, Settings
 from plumpy._thread_futures import cancel, fail, succeed
+from plumpy._uuids import random_uuid
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -137,7 +138,7 @@ class RabbitClient:
         mandatory: bool = True,
     ) -> Sending:
         sending = Sending()
-        correlation_id = str(uuid.uuid4())
+        correlation_id = str(random_uuid())
 
         def on_end(error: BaseException | None) -> None:
             if error is None:

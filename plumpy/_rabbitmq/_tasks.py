@@ -103,6 +103,7 @@ class TaskConsumer:
         self._encode = _codec.faster_encoder(self._settings.encoder)
         self._decode = decode or _codec.careful_decoder(self._settings.decoder)
         self._tag = f"plumpy-{uuid.uuid4()}"
+        self._host = utils.get_host_info()
         # Whether tasks are wanted, and whether the present channel has been told so.
         self._wanted = consuming
         self._consuming = False
@@ -146,7 +147,7 @@ class TaskConsumer:
             done.set_result(True)
             return done
         try:
-            body = self._encode({**response, utils.HOST_KEY: utils.get_host_info()})
+            body = self._encode({**response, utils.HOST_KEY: self._host})
         except Exception as exc:
             _LOGGER.exception("cannot encode the answer to a task")
             body = self._encode({utils.EXCEPTION_KEY: f"the answer cannot be sent: {exc}"})

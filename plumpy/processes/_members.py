@@ -12,6 +12,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from .. import persistence, process_states, utils
+from .._uuids import random_uuid
 from ..event_helper import EventHelper
 from ..loaders import DefaultObjectLoader, get_object_loader
 from ..persistence._savable import META, META__CLASS_NAME, Lazy
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 def _get_uuid(self: Process) -> uuid.UUID | None:
     if self._lazy_uuid is None and self._creation_time is not None:
-        self._lazy_uuid = uuid.uuid4()
+        self._lazy_uuid = random_uuid()
     return self._lazy_uuid
 
 
@@ -104,62 +105,38 @@ def _settle(process: Process, future: persistence.SavableFuture) -> None:
 
 # --- what is not there yet, as it is saved
 
-_HELPER_NAME = "plumpy.event_helper:EventHelper"
-_FUTURE_NAME = "plumpy.persistence:SavableFuture"
 
-
-def _saved_without_listeners(
-    self: Process, save_context: persistence.LoadSaveContext | None
-) -> SAVED_STATE_TYPE | None:
-    named_by_another = save_context is not None and save_context.loader is not None
-    if self._lazy_event_helper is not None or named_by_another or not _has_default_names():
-        return None
+def _no_listeners() -> SAVED_STATE_TYPE:
     return {
-        META: {META__CLASS_NAME: _HELPER_NAME},
+        META: {META__CLASS_NAME: "plumpy.event_helper:EventHelper"},
         "_listeners": set(),
         "_listener_type": ProcessListener,
     }
 
 
-def _is_without_listeners(saved: Any, load_context: persistence.LoadSaveContext | None) -> bool:
+def _pending() -> SAVED_STATE_TYPE:
+    return {
+        META: {META__CLASS_NAME: "plumpy.persistence:SavableFuture"},
+        "_state": "PENDING",
+        "_result": None,
+    }
+
+
+def _has_no_listeners(self: Process, save_context: persistence.LoadSaveContext | None) -> bool:
     return (
-        _is_default_class(saved, _HELPER_NAME, load_context)
-        and not saved["_listeners"]
-        and saved["_listener_type"] is ProcessListener
+        self._lazy_event_helper is None
+        and (save_context is None or save_context.loader is None)
+        and type(get_object_loader()) is DefaultObjectLoader
     )
 
 
-def _saved_pending(
-    self: Process, _save_context: persistence.LoadSaveContext | None
-) -> SAVED_STATE_TYPE | None:
+def _is_pending(self: Process, _save_context: persistence.LoadSaveContext | None) -> bool:
     state = self._state
-    if (
-        self._lazy_future is not None
-        or state is None
-        or (not state.ALLOWED and state.is_terminal())
-        or type(get_object_loader()) is not DefaultObjectLoader
-    ):
-        return None
-    return {META: {META__CLASS_NAME: _FUTURE_NAME}, "_state": "PENDING", "_result": None}
-
-
-def _is_pending(saved: Any, load_context: persistence.LoadSaveContext | None) -> bool:
-    return saved.get("_state") == "PENDING" and _is_default_class(saved, _FUTURE_NAME, load_context)
-
-
-def _has_default_names() -> bool:
-    return type(get_object_loader()) is DefaultObjectLoader
-
-
-def _is_default_class(
-    saved: Any, name: str, load_context: persistence.LoadSaveContext | None
-) -> bool:
-    meta = saved[META]
     return (
-        len(meta) == 1
-        and meta[META__CLASS_NAME] == name
-        and load_context is not None
-        and type(load_context.loader) is DefaultObjectLoader
+        self._lazy_future is None
+        and state is not None
+        and (bool(state.ALLOWED) or not state.is_terminal())
+        and type(get_object_loader()) is DefaultObjectLoader
     )
 
 
@@ -167,7 +144,5 @@ uuid_member = property(_get_uuid, _set_uuid)
 pid_member = property(_get_pid, _set_pid)
 parsed_inputs = property(_get_inputs, _set_inputs)
 outputs = property(_get_outputs, _set_outputs)
-event_helper = Lazy(
-    _get_event_helper, _set_event_helper, _saved_without_listeners, _is_without_listeners
-)
-future = Lazy(_get_future, _set_future, _saved_pending, _is_pending)
+event_helper = Lazy(_get_event_helper, _set_event_helper, _no_listeners, _has_no_listeners)
+future = Lazy(_get_future, _set_future, _pending, _is_pending)
