@@ -21,8 +21,8 @@ class LoadSaveContext:
 
     def __init__(self, loader: ObjectLoader | None = None, **kwargs: Any) -> None:
         self._values = kwargs
-        if kwargs:
-            self.__dict__.update(kwargs)
+        for name, value in kwargs.items():
+            setattr(self, name, value)
         if loader is not None:
             self.loader = loader
 

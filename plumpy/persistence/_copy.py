@@ -124,6 +124,6 @@ def copied(value: Any, path: str) -> Any:
     :raises PersistenceError: naming the part of the value that cannot be copied
     """
     try:
-        return snapshot(value)
+        return value if is_constant(value) else snapshot(value)
     except Exception as exc:
         raise PersistenceError(explain(value, readable(path), snapshot, exc)) from exc

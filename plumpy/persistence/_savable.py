@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from ..base.utils import call_with_super_check, function_of_hook, super_check, unchecked
-from ..loaders import ObjectLoader, get_object_loader
+from ..loaders import DefaultObjectLoader, ObjectLoader, get_object_loader
 from ..utils import SAVED_STATE_TYPE
 from ._context import LoadSaveContext, PrivateSave
 from ._copy import IMMUTABLE, PLAIN, copied
@@ -32,21 +32,23 @@ class Lazy(property):
 
     Until then its saved form is known, and it is neither made to be saved nor to be loaded.
 
-    :param saved_default: returns that form, given the context of the save, or ``None`` if the
-        object has the member by now or its saved form would be another one
-    :param is_default: whether a saved form is that one, given the context of the load
+    :param form: makes the form of a member that is not there yet, by the names of the default
+        loader
+    :param is_absent: whether the member is not there, and would be saved in that form in this
+        context
     """
 
     def __init__(
         self,
         getter: Callable[[Any], Any],
         setter: Callable[[Any, Any], None],
-        saved_default: Callable[[Any, LoadSaveContext | None], SAVED_STATE_TYPE | None],
-        is_default: Callable[[Any, LoadSaveContext | None], bool],
+        form: Callable[[], SAVED_STATE_TYPE],
+        is_absent: Callable[[Any, LoadSaveContext | None], bool],
     ) -> None:
         super().__init__(getter, setter)
-        self.saved_default = saved_default
-        self.is_default = is_default
+        self.form = form
+        self.expected_form = form()
+        self.is_absent = is_absent
 
 
 class Savable:
@@ -185,7 +187,12 @@ class Savable:
             value = saved_state[member]
             if member in member_types:
                 lazy = self._lazy_members.get(member)
-                if lazy is not None and lazy.is_default(value, load_context):
+                if (
+                    lazy is not None
+                    and value == lazy.expected_form
+                    and load_context is not None
+                    and type(load_context.loader) is DefaultObjectLoader
+                ):
                     continue
                 value = self._get_value(saved_state, member, load_context)
             setattr(self, member, value)
@@ -215,13 +222,11 @@ class Savable:
         lazy_members = self._lazy_members
         made = save_context.values if type(save_context) is PrivateSave else {}
         for member in members:
-            if member in lazy_members:
-                default = lazy_members[member].saved_default(self, save_context)
-                if default is not None:
-                    _set_type(out_state, member, META__TYPE__SAVABLE)
-                    out_state[member] = default
-                    made[id(default)] = default
-                    continue
+            if member in lazy_members and lazy_members[member].is_absent(self, save_context):
+                form = out_state[member] = lazy_members[member].form()
+                _set_type(out_state, member, META__TYPE__SAVABLE)
+                made[id(form)] = form
+                continue
             value = getattr(self, member)
             kind = type(value)
             if kind in IMMUTABLE:
@@ -333,9 +338,9 @@ def _ensure_object_loader(
     elif context.loader is not None:
         return context
     loader = get_object_loader()
-    user = saved_state.get(META, {}).get(META__USER)
-    if user and META__OBJECT_LOADER in user:
-        name = user[META__OBJECT_LOADER]
+    meta = saved_state.get(META)
+    if meta and META__USER in meta and META__OBJECT_LOADER in meta[META__USER]:
+        name = meta[META__USER][META__OBJECT_LOADER]
         loader_class = loader.load_object(name)
         if not (isinstance(loader_class, type) and issubclass(loader_class, ObjectLoader)):
             raise ValueError(f"`{name}`, named as the loader of a saved state, is no ObjectLoader")
