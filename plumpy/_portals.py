@@ -90,11 +90,14 @@ def _new_portal() -> Portal:
 
 
 if sys.version_info >= (3, 12):
+    # From 3.14 on, tasks written in Python, as nest_asyncio has all tasks be, are known to it only.
+    _python_current_task: Callable[[], asyncio.Task[Any] | None]
+    _python_current_task = asyncio.tasks._py_current_task  # type: ignore[attr-defined]
 
     def current_task() -> asyncio.Task[Any] | None:
         """Return the current task; None also if no loop is running."""
         try:
-            return asyncio.current_task()
+            return asyncio.current_task() or _python_current_task()
         except RuntimeError:
             return None
 else:
