@@ -180,6 +180,7 @@ class TestHop:
         while not answers[-1].done():
             turns.append(len(begun))
             await asyncio.sleep(0)
+        turns.append(len(begun))
         assert begun == list(range(200)), "in order, and each once"
         assert max(after - before for before, after in itertools.pairwise(turns)) <= 16
 
