@@ -7,7 +7,7 @@ PYENV_ROOT ?= $(or $(shell pyenv root 2>/dev/null),$(HOME)/.pyenv)
 empty :=
 export PATH := $(PATH):$(subst $(empty) $(empty),:,$(wildcard $(PYENV_ROOT)/versions/3.*/bin))
 
-.PHONY: scenarios test lint pythons matrix coverage docs faults clean
+.PHONY: scenarios test lint pythons matrix coverage docs faults stability clean
 scenarios: $(TOX)
 	$(TOX) run -e scenarios -- $(ARGS)
 
@@ -28,6 +28,10 @@ matrix: $(TOX)
 
 coverage: $(TOX)
 	$(TOX) run -e coverage -- $(ARGS)
+
+# ARGS="--times 3 -m threads" for less; python tests/stability.py --help says more.
+stability: $(TOX)
+	$(TOX) run -e stability -- $(ARGS)
 
 docs: $(TOX)
 	$(TOX) run -e docs

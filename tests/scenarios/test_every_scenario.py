@@ -21,7 +21,7 @@ from harness.matrix.interpreters import discover
 from harness.outcome import Outcome
 from harness.report.model import Result
 from harness.scenario import Scenario
-from harness.scenario_items import run_in_release
+from harness.scenario_items import installed_release, run_in_release
 from harness.selection import select
 
 LIBRARY = Path(__file__).parents[2] / "scenarios"
@@ -105,6 +105,8 @@ def runs_here(record: Scenario) -> None:
     version = ".".join(map(str, sys.version_info[:3]))
     if not record.python.contains(version):
         pytest.skip(f"runs on Python {record.python}")
+    if record.library is not None and installed_release(record.library) is None:
+        pytest.skip(f"needs {record.library}")
 
 
 @pytest.mark.parametrize("record", [r for r in PLANTED if r in ALONE], ids=lambda record: record.id)
