@@ -32,7 +32,7 @@ async def test_second_resume_is_ignored() -> None:
     """Symptom: asyncio.InvalidStateError at whoever resumes second.
 
     Cause: resume() set the result of a future that was done.
-    Fix: plumpy 0.21.11.
+    Fix: plumpy 0.21.11, and 0.23.
     """
     process, task = await waiting()
     process.resume(1)

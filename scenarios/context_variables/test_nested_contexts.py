@@ -23,7 +23,7 @@ async def test_token_can_be_reset_after_an_await() -> None:
 
     Cause: the patched Handle ran each step of a task in a copy of its context, so a token of an
     earlier step was foreign.
-    Fix: 1.5.0.
+    Fix: nest_asyncio 1.5.0.
     """
     apply()
 
@@ -48,7 +48,7 @@ async def test_variable_keeps_its_value_across_an_await() -> None:
 
     Cause: the patched Handle ran each step of a task in a copy of its context, and threw the copy
     away after it.
-    Fix: 1.3.0 copies the values back; a token still cannot be reset before 1.5.0.
+    Fix: nest_asyncio 1.3.0 copies the values back; a token still cannot be reset before 1.5.0.
     """
     apply()
 

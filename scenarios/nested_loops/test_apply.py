@@ -22,7 +22,7 @@ async def test_apply_works() -> None:
     """Symptom: "AttributeError: ... has no attribute '_check_running'" on Python 3.6 and 3.7.
 
     Cause: 1.3.1 patched a method that only Python 3.8 and later have.
-    Fix: 1.3.2.
+    Fix: nest_asyncio 1.3.2.
     """
     import nest_asyncio
 
@@ -40,7 +40,7 @@ async def test_apply_takes_the_current_loop_when_none_runs() -> None:
     """Symptom: ValueError from the first two lines of every program.
 
     Cause: 1.5.2 asked for the running loop only.
-    Fix: 1.5.3.
+    Fix: nest_asyncio 1.5.3.
     """
 
     def program() -> None:
@@ -78,7 +78,7 @@ async def test_apply_is_silent_when_there_is_no_current_loop() -> None:
     """Symptom: "There is no current event loop" (Python 3.12.1 to 3.13; an error from 3.14 on).
 
     Cause: apply() and run() called the default get_event_loop().
-    Fix: 1.5.7; on Python 3.14 nest-asyncio2. Workaround: make and set a loop first.
+    Fix: nest_asyncio 1.5.7; on Python 3.14 nest-asyncio2. Workaround: make and set a loop first.
     """
     said = [text for text in _said if "There is no current event loop" in text]
     if _said and not said:
@@ -157,7 +157,7 @@ async def test_tornado_knows_the_futures_of_the_patched_asyncio() -> None:
 
     Cause: tornado.concurrent keeps the future classes in a tuple that it made before the swap that
     apply() makes. A stand-in with just that tuple takes tornado's place here.
-    Fix: 1.4.0 puts the new class into tornado's tuple.
+    Fix: nest_asyncio 1.4.0 puts the new class into tornado's tuple.
     """
     concurrent_module = types.ModuleType("tornado.concurrent")
     concurrent_module.Future = asyncio.Future  # type: ignore[attr-defined]

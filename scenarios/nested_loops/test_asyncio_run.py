@@ -28,7 +28,7 @@ async def test_run_works_in_a_worker_thread() -> None:
     """Symptom: asyncio.run() makes a loop of its own in any thread, until apply() was called.
 
     Cause: the patched run() took get_event_loop(), which raises outside the main thread.
-    Fix: 1.5.2 (a new loop), 1.5.7 (the policy makes one).
+    Fix: nest_asyncio 1.5.2 (a new loop), 1.5.7 (the policy makes one).
     """
 
     def body() -> int:
@@ -113,7 +113,7 @@ async def test_interrupted_run_lets_main_clean_up() -> None:
     """Symptom: after Ctrl-C the finally blocks of main() do not run.
 
     Cause: the patched run() did not cancel the main task on an exception.
-    Fix: 1.5.2.
+    Fix: nest_asyncio 1.5.2.
     """
     cleaned_up = []
 
@@ -186,7 +186,7 @@ async def test_current_loop_is_no_closed_one_after_run() -> None:
     """Symptom: the next get_event_loop().run_until_complete() fails: "Event loop is closed".
 
     Cause: nest-asyncio2 1.6.2 closed the loop that it had made, and left it the current one.
-    Fix: nest-asyncio2 1.7.0.
+    Fix: nest-asyncio2 1.6.3.
     """
 
     def body() -> None:
@@ -225,7 +225,7 @@ async def test_run_uses_the_current_loop() -> None:
 
     Cause: a new loop (0.9.0 to 1.0.0, as asyncio does), the current one (1.1.0 to 1.5.1), a new one
     (1.5.2 to 1.5.4), the current one (1.5.5 on); nest-asyncio2 1.6.1 and 1.6.2 a new one again.
-    Fix: 1.5.5, nest-asyncio2 1.7.0.
+    Fix: nest_asyncio 1.5.5, nest-asyncio2 1.6.3.
     """
 
     def body(loop: asyncio.AbstractEventLoop) -> None:
@@ -253,7 +253,7 @@ async def test_current_loop_is_the_same_after_the_patched_run() -> None:
 
     Cause: 0.9.0 to 1.0.0 called asyncio's own run(), which ends with set_event_loop(None); 1.5.2 to
     1.5.4 set a loop of their own.
-    Fix: 1.5.5.
+    Fix: nest_asyncio 1.5.5.
     """
 
     def body(loop: asyncio.AbstractEventLoop) -> None:

@@ -33,7 +33,7 @@ async def test_current_task_is_the_same_after_a_nested_run() -> None:
 
     Cause: 1.5.2 no longer patched the task's step but kept a leave_task() that drops the outer
     task. On Python 3.14 the patched tasks are never seen at all.
-    Fix: 1.5.4; on Python 3.14 nest-asyncio2.
+    Fix: nest_asyncio 1.5.4; on Python 3.14 nest-asyncio2.
     """
 
     async def main() -> None:
@@ -56,7 +56,7 @@ async def test_callback_in_a_nested_run_has_no_current_task() -> None:
     """Symptom: cancel scopes, time-outs and loggers attach to the wrong task.
 
     Cause: the outer task stayed the current one while the nested run executed its callbacks.
-    Fix: 1.6.0.
+    Fix: nest_asyncio 1.6.0.
     """
 
     async def main() -> None:
@@ -141,7 +141,7 @@ async def test_task_made_before_apply_runs_in_a_nested_run() -> None:
 
     Cause: tasks made before apply() are C tasks, and their enter_task() refuses while another task
     is current. On Python 3.6 a KeyError instead, in every release.
-    Fix: 1.6.0; before, call apply() before anything else.
+    Fix: nest_asyncio 1.6.0; before, call apply() before anything else.
     """
     loop, errors = asyncio.get_event_loop(), []
     loop.set_exception_handler(lambda _, context: errors.append(context))
@@ -177,7 +177,7 @@ async def test_eager_task_runs_in_a_nested_run() -> None:
 
     Cause: eager_task_factory was bound to the C Task at import, and a C task cannot be entered
     while another task is the current one.
-    Fix: 1.6.0; on Python 3.14 nest-asyncio2.
+    Fix: nest_asyncio 1.6.0; on Python 3.14 nest-asyncio2.
     """
     loop = asyncio.get_event_loop()
     try:

@@ -53,7 +53,7 @@ async def test_patched_loop_is_reentrant() -> None:
     Cause: 1.1.0 to 1.2.3 patched only run_forever(); Python 3.7.7 and 3.8.2 gave
     run_until_complete() a check of its own. On 3.14 the patched tasks of all releases before 1.6.0
     no longer agree with asyncio about the current task.
-    Fix: nest_asyncio 1.3.0; on Python 3.14 nest-asyncio2.
+    Fix: nest_asyncio 1.3.0; on Python 3.14 nest_asyncio 1.6.0 or nest-asyncio2.
     """
     apply()
 
@@ -132,7 +132,7 @@ async def test_patched_run_is_reentrant() -> None:
     already running", although apply() was called.
 
     Cause: the patched run() only calls run_until_complete() of the current loop.
-    Fix: nest_asyncio 1.3.0; on Python 3.14 nest-asyncio2.
+    Fix: nest_asyncio 1.3.0; on Python 3.14 nest_asyncio 1.6.0 or nest-asyncio2.
     """
     apply()
 
@@ -183,7 +183,7 @@ async def test_every_loop_of_the_class_can_nest() -> None:
     """Symptom: AttributeError (_num_handles_todo, _nesting_level) in every loop but the first.
 
     Cause: apply() patched the class but kept its counter on the instance.
-    Fix: 0.9.7; before, call apply() for one loop only and use no other.
+    Fix: nest_asyncio 0.9.8; before, call apply() for one loop only and use no other.
     """
     apply()
     nest(asyncio.sleep(0))
@@ -214,7 +214,7 @@ async def test_nested_run_uses_no_removed_api() -> None:
     """Symptom: "AttributeError: type object '_asyncio.Task' has no attribute 'all_tasks'".
 
     Cause: 0.9.2 asked Task.all_tasks(), deprecated since 3.7.
-    Fix: 0.9.3.
+    Fix: nest_asyncio 0.9.3.
     """
     apply()
     nested = asyncio.sleep(0)
@@ -237,7 +237,7 @@ async def test_nested_run_executes_a_task_submitted_before() -> None:
     """Symptom: the nested run waits for ever.
 
     Cause: the ready queue was emptied for the nested run, and the task's first step was in it.
-    Fix: 0.9.2 for the awaited task itself, 0.9.3 for what that task waits for.
+    Fix: nest_asyncio 0.9.2 for the awaited task itself, 0.9.3 for what that task waits for.
     """
     apply()
     submitted = asyncio.ensure_future(asyncio.sleep(0))

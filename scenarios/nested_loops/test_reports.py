@@ -121,7 +121,7 @@ async def test_failed_task_is_reported_without_a_garbage_collection() -> None:
 
     Cause: the patched step keeps a cycle task -> exception -> traceback -> frame -> task, so that
     the report in Task.__del__() waits for the collector.
-    Fix: 1.5.2 and 1.5.3 on Python 3.7 and later, then 1.6.0.
+    Fix: nest_asyncio 1.5.2 and 1.5.3 on Python 3.7 and later, then 1.6.0.
     """
     reported: List[Dict[str, Any]] = []
 
@@ -186,7 +186,7 @@ async def test_callback_that_raises_cancelled_error_is_reported() -> None:
     """Symptom: CancelledError out of run_until_complete(), though nobody cancelled it.
 
     Cause: CancelledError is a BaseException since 3.8; the patched Handle caught Exception only.
-    Fix: 1.4.0.
+    Fix: nest_asyncio 1.4.0.
     """
     reported: List[Dict[str, Any]] = []
 

@@ -20,7 +20,7 @@ async def test_no_loop_runs_after_the_run() -> None:
     code is told that a loop is running.
 
     Cause: 1.3.0 wrote run_until_complete() anew and never took the running loop back.
-    Fix: 1.4.0.
+    Fix: nest_asyncio 1.4.0.
     """
 
     def body(loop: asyncio.AbstractEventLoop) -> None:
@@ -42,7 +42,7 @@ async def test_running_loop_is_set_back_after_a_run_of_another_loop() -> None:
 
     Cause: 1.3.0 wrote run_until_complete() anew and never took the running loop back, so B stays
     it.
-    Fix: 1.4.0.
+    Fix: nest_asyncio 1.4.0.
     """
 
     async def main() -> None:
@@ -69,7 +69,7 @@ async def test_current_loop_is_the_same_after_a_run_of_a_new_loop() -> None:
 
     Cause: get_event_loop() prefers the running loop, which stays set after the run; the loop set
     with set_event_loop() is unchanged.
-    Fix: 1.4.0. Workaround: run the new loop in a thread of its own.
+    Fix: nest_asyncio 1.4.0. Workaround: run the new loop in a thread of its own.
     """
 
     def body(loop: asyncio.AbstractEventLoop) -> None:
@@ -94,7 +94,7 @@ async def test_running_loop_is_set_back_after_a_run_that_fails() -> None:
     """Symptom: one failing test, and every later test of the process is told that a loop runs.
 
     Cause: 1.3.0 never took the running loop back; the way out by an exception is a way out too.
-    Fix: 1.4.0 restores in a finally block.
+    Fix: nest_asyncio 1.4.0 restores in a finally block.
     """
 
     async def fails() -> None:
@@ -123,7 +123,7 @@ async def test_second_test_of_a_process_can_run_its_own_loop() -> None:
 
     Cause: 1.3.0 never took the running loop back; the second test's loop is one that apply() did
     not patch, and it looks.
-    Fix: 1.4.0. Workaround: a process for each test.
+    Fix: nest_asyncio 1.4.0. Workaround: a process for each test.
     """
 
     def body(loop: asyncio.AbstractEventLoop) -> None:
@@ -154,7 +154,8 @@ async def test_loop_can_run_forever_after_it_ran_until_complete() -> None:
 
     Cause: the running loop, which stays set after a run, meets asyncio's own check in
     run_forever(), whose name differs by Python release, so that it was silenced in three steps.
-    Fix: 1.3.1 (Python 3.8+), 1.3.3 (3.7), 1.4.0 (3.6).
+    1.5.0 fails for another reason: a context manager in run_forever() lacks its yield.
+    Fix: nest_asyncio 1.3.1 (Python 3.8+), 1.3.3 (3.7), 1.4.0 (3.6), and 1.5.1.
     """
 
     def body(loop: asyncio.AbstractEventLoop) -> None:
@@ -176,7 +177,7 @@ async def test_patched_loop_can_run_forever() -> None:
     """Symptom: TypeError as soon as a server program starts its loop.
 
     Cause: a context manager of 1.5.0 lacked its yield.
-    Fix: 1.5.1.
+    Fix: nest_asyncio 1.5.1.
     """
 
     def body(loop: asyncio.AbstractEventLoop) -> None:
@@ -197,7 +198,7 @@ async def test_loop_is_running_inside_its_own_run() -> None:
     """Symptom: libraries that ask is_running() start a second run, or close the loop.
 
     Cause: the new run_until_complete() did not record the thread that runs the loop.
-    Fix: 1.4.3.
+    Fix: nest_asyncio 1.4.3.
     """
 
     async def main() -> None:
@@ -218,7 +219,7 @@ async def test_running_loop_cannot_be_closed() -> None:
 
     Cause: close() asks is_running(), and the new run_until_complete() did not record the thread
     that runs the loop.
-    Fix: 1.4.3.
+    Fix: nest_asyncio 1.4.3.
     """
 
     async def main() -> None:
@@ -242,7 +243,7 @@ async def test_loop_is_running_inside_a_nested_run_and_after_it() -> None:
     """Symptom: libraries that ask is_running() in a nested run start a second loop, or close this.
 
     Cause: the new run_until_complete() did not record the thread that runs the loop.
-    Fix: 1.4.3.
+    Fix: nest_asyncio 1.4.3.
     """
 
     def body(loop: asyncio.AbstractEventLoop) -> None:
@@ -272,7 +273,7 @@ async def test_loop_cannot_be_closed_inside_a_nested_run() -> None:
 
     Cause: close() asks is_running(), and the new run_until_complete() did not record the thread
     that runs the loop.
-    Fix: 1.4.3.
+    Fix: nest_asyncio 1.4.3.
     """
 
     def body(loop: asyncio.AbstractEventLoop) -> None:
@@ -304,7 +305,7 @@ async def test_debug_mode_refuses_call_soon_from_another_thread() -> None:
 
     Cause: the check needs the id of the thread that runs the loop, which the new
     run_until_complete() did not record.
-    Fix: 1.4.3.
+    Fix: nest_asyncio 1.4.3.
     """
 
     async def main() -> None:

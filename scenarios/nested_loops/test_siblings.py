@@ -22,7 +22,7 @@ async def test_two_siblings_can_nest() -> None:
 
     Cause: a round pops as many handles as it counted before it started; a sibling's nested run has
     taken some of them.
-    Fix: 0.9.7.
+    Fix: nest_asyncio 0.9.7; it came back in 1.1.0 and went in 1.3.0.
     """
 
     def body(loop: asyncio.AbstractEventLoop) -> None:
@@ -54,7 +54,7 @@ async def test_many_siblings_next_to_background_tasks_end() -> None:
     Cause: a round pops as many handles as it counted before it started; a sibling's nested run has
     taken some of them. 1.1.0 to 1.2.3 swallowed the IndexError in the patched run_forever(), and
     with it the callback that ends the run.
-    Fix: 1.3.0.
+    Fix: nest_asyncio 0.9.7, and after its return 1.3.0.
     """
 
     def body(loop: asyncio.AbstractEventLoop) -> None:
@@ -89,7 +89,7 @@ async def test_timer_fires_while_a_task_loops_on_sleep_0() -> None:
 
     Cause: "while ready:" instead of a fixed count in the patched _run_once(): a task that
     reschedules itself keeps the round going, and select() is never reached.
-    Fix: 1.4.1.
+    Fix: nest_asyncio 1.4.1.
     """
 
     async def spin() -> None:
