@@ -24,21 +24,29 @@ HERE = str(Path(__file__).parent)
 if HERE not in sys.path:
     sys.path.insert(0, HERE)
 
-#: Rows of the table: fault, what was done under it, how it went.
-_rows: list[tuple[str, str, str]] = []
+#: Under which a test keeps its rows of the table: they come with its report, from xdist too.
+_ROW = "fault"
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if _rows:
+    rows = [
+        value
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if getattr(report, "when", "") == "call"
+        for name, value in report.user_properties
+        if name == _ROW
+    ]
+    if rows:
         terminalreporter.section("faults")
-        for fault, action, result in _rows:
-            terminalreporter.write_line(f"{fault:28} {action:24} {result}")
+        for fault, action, result in rows:
+            terminalreporter.write_line(f"{fault:20} {action:29} {result}")
 
 
 @pytest.fixture
-def table() -> Callable[[str, str, str], None]:
+def table(request: pytest.FixtureRequest) -> Callable[[str, str, str], None]:
     """Add a row to the table that is printed at the end."""
-    return lambda fault, action, result: _rows.append((fault, action, result))
+    return lambda *row: request.node.user_properties.append((_ROW, row))
 
 
 @pytest.fixture(autouse=True)

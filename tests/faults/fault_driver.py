@@ -192,4 +192,5 @@ async def chaining(driver: Driver) -> None:
     assert set(await driver.recorded(pid)) == {"end"}
 
 
-ACTIONS = [launching, continuing, calling, broadcasting, waiting, chaining]
+Action = Callable[[Driver], Awaitable[None]]
+ACTIONS: list[Action] = [launching, continuing, calling, broadcasting, waiting, chaining]

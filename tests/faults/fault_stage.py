@@ -61,7 +61,8 @@ async def _publish(url: str) -> None:
     connection = await aiormq.connect(url)
     channel = await connection.channel()
     queue = await channel.queue_declare(exclusive=True)
-    await channel.basic_publish(b"", routing_key=str(queue.queue))
+    for _ in range(3):  # a broker that blocks publishers still takes the first message of each
+        await channel.basic_publish(b"", routing_key=str(queue.queue))
     await connection.close()
 
 

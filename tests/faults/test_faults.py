@@ -20,7 +20,7 @@ from pathlib import Path
 import fault_processes as processes
 import fault_stage as faults
 import pytest
-from fault_driver import ACTIONS, LIMIT, Driver, steps_of
+from fault_driver import ACTIONS, LIMIT, Action, Driver, steps_of
 from fault_stage import Inflict, Stage
 
 FULL = os.environ.get("HARNESS_FAULTS") == "full"
@@ -48,7 +48,7 @@ async def driver(vhost_url: str, tmp_path: Path) -> AsyncIterator[Driver]:
     "fault", [*faults.SHORT, *(faults.LONG if FULL else [])], ids=lambda fault: fault.__name__
 )
 async def test_nothing_is_lost(fault, fault_broker, vhost_url, proxy_url, crew, driver, table):
-    """Everything that can be done is under way when the fault comes, and all of it ends well."""
+    """All that can be done is under way when the fault comes, or begun meanwhile, and ends well."""
     seed = random.Random(f"{SEED} {fault.__name__}")
     stage = Stage(fault_broker, vhost_url, proxy_url, crew, seed)
     await faults.prepare(fault, stage)
@@ -57,25 +57,33 @@ async def test_nothing_is_lost(fault, fault_broker, vhost_url, proxy_url, crew, 
     first = await driver.launch(processes.Steps, {"steps": 1})
     await driver.ended(first)
     start = time.monotonic()
-    took: dict[str, float] = {}
-    actions = {action.__name__: asyncio.create_task(action(driver)) for action in ACTIONS}
-    for name, task in actions.items():
-        task.add_done_callback(lambda _, name=name: took.update({name: time.monotonic() - start}))
+    tasks: dict[tuple[str, str], asyncio.Task[float]] = {}
+
+    async def timed(action: Action) -> float:
+        await action(driver)
+        return time.monotonic() - start
+
+    def begin(when: str) -> None:
+        for action in ACTIONS:
+            tasks[action.__name__, when] = asyncio.create_task(timed(action))
+
+    begin("before")
     await asyncio.sleep(seed.uniform(0.1, 1.5))
+    begin("meanwhile")
     await fault(stage)
-    await asyncio.wait(actions.values(), timeout=LIMIT)
+    await asyncio.wait(tasks.values(), timeout=LIMIT)
     failures = []
-    for name, task in actions.items():
+    for (name, when), task in tasks.items():
         if not task.done():
             task.cancel()
-            result = "hangs"
-        elif task.exception() is not None:
-            result = f"FAILED: {task.exception()!r}"
+            result = "HANGS"
+        elif (error := task.exception()) is not None:
+            result = f"FAILED: {error!r}"
         else:
-            result = f"ok, {took[name]:.0f} s"
-        table(fault.__name__, name, f"{result}; seed {SEED}")
+            result = f"ok, {task.result():.0f} s"
+        table(fault.__name__, f"{name}, begun {when}", f"{result}; seed {SEED}")
         if not result.startswith("ok"):
-            failures.append(f"{name}: {result}")
+            failures.append(f"{name}, begun {when}: {result}")
     assert not failures, f"seed {SEED}: {failures}\n{crew.logs()[-6000:]}"
     # A launch that was answered with an error may have been taken all the same: it ends too.
     for run in await asyncio.to_thread(driver.ledger.all):
