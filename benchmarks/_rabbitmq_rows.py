@@ -416,6 +416,7 @@ def main_of_worker(kind: str, url: str) -> None:
         """Run one process after the other."""
         while True:
             await quick().step_until_terminated()
+            await asyncio.sleep(0)  # a process that never waits gives the loop no turn
 
     async def run() -> None:
         global COMMUNICATOR  # the processes of the released plumpy need it

@@ -18,6 +18,9 @@ from plumpy._rabbitmq._reading import UnreadableHeader
 
 _LOGGER = logging.getLogger(__name__)
 
+#: Methods that a message follows.
+_CARRIERS = (commands.Basic.Deliver, commands.Basic.Return)
+
 
 class Frames:
     """Takes the place of the queue of frames between aiormq's connection and one channel of it.
@@ -64,7 +67,7 @@ class Frames:
     async def put(self, item: tuple[int, Any]) -> None:
         """Handle one frame; called by the connection for each that it has read."""
         frame = item[1]
-        if isinstance(frame, commands.Basic.Deliver | commands.Basic.Return):
+        if isinstance(frame, _CARRIERS):
             self._method = frame
         elif isinstance(frame, ContentHeader):
             self._header = frame
