@@ -184,7 +184,25 @@ def make_rows() -> dict[str, Row]:
             1000,
             lambda m=memory: repeat(1000, load, m),
         )
+        rows[f"pickle checkpoint, save, {label}"] = Row(
+            100,
+            lambda f=files, p=process: repeat(100, save, f, p),
+        )
         rows[f"pickle checkpoint, load, {label}"] = Row(100, lambda f=files: repeat(100, load, f))
+        # What is meant for checkpoints on disk, against the only thing that 0.26.1 has for them.
+        durable = files
+        if hasattr(plumpy.persistence, "SqlitePersister"):
+            path = os.path.join(directory, f"{label}.sqlite")
+            durable = plumpy.persistence.SqlitePersister(path)
+            save(durable, process)
+        rows[f"SQLite checkpoint (released: pickle), save, {label}"] = Row(
+            100,
+            lambda d=durable, p=process: repeat(100, save, d, p),
+        )
+        rows[f"SQLite checkpoint (released: pickle), load, {label}"] = Row(
+            100,
+            lambda d=durable: repeat(100, load, d),
+        )
 
     return rows
 

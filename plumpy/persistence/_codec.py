@@ -17,7 +17,7 @@ import json
 import pathlib
 import uuid
 import zoneinfo
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from ..exceptions import PersistenceError
@@ -28,7 +28,12 @@ from ._exceptions import decode_exception, encode_exception
 from ._paths import readable
 from ._savable import Savable
 
+# What is encoded has no cycles any more.
+to_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
 _AS_IS: frozenset[type] = frozenset({type(None), bool, int, str})
+_all_as_is = _AS_IS.issuperset
+_all_text = frozenset({str}).issuperset
 
 
 def dumps(value: Any, loader: ObjectLoader | None = None) -> str:
@@ -37,7 +42,13 @@ def dumps(value: Any, loader: ObjectLoader | None = None) -> str:
     :param loader: identifies classes; ``None`` for the global loader
     :raises PersistenceError: naming by its path the part of the value that has no form as text
     """
-    return json.dumps(_Encoder(loader or get_object_loader()).encode(value), separators=(",", ":"))
+    try:
+        encoded = _Encoder(loader or get_object_loader()).encode(value)
+    except _RefusedError as refused:
+        path = readable("".join(reversed(refused.steps)).lstrip("."))
+        message = f"cannot save `{path}`: {refused}" if path else str(refused)
+        raise PersistenceError(message) from refused.__cause__
+    return to_json(encoded)
 
 
 def loads(text: str, loader: ObjectLoader | None = None) -> Any:
@@ -47,7 +58,8 @@ def loads(text: str, loader: ObjectLoader | None = None) -> Any:
     :raises PersistenceError: if the text is damaged, or names a class that is gone
     """
     try:
-        return _Decoder(loader or get_object_loader()).decode(json.loads(text))
+        decoder = _Decoder(loader or get_object_loader())
+        return json.loads(text, object_hook=decoder.decode)
     except PersistenceError:
         raise
     except Exception as exc:
@@ -117,12 +129,28 @@ _DECODE_SCALAR = {tag: decode for _, tag, _, decode in _SCALARS}
 _DECODE_CONTAINER = {tag: build for _, tag, _, build in _CONTAINERS}
 
 
+class _RefusedError(Exception):
+    """A value cannot be stored.
+
+    :ivar steps: the path to it, innermost step first
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.steps: list[str] = []
+
+    def at(self, step: str) -> _RefusedError:
+        """Return this error for what the value is a part of."""
+        self.steps.append(step)
+        return self
+
+
 class _Encoder:
-    """Encodes one value; knows the path of the part that it is at."""
+    """Encodes one value."""
 
     def __init__(self, loader: ObjectLoader) -> None:
         self._loader = loader
-        self._path: list[str] = []
+        #: The ids of the values that are being encoded.
         self._open: set[int] = set()
 
     def encode(self, value: Any) -> Any:
@@ -134,18 +162,21 @@ class _Encoder:
         if kind in _ENCODE_SCALAR:
             tag, to_plain = _ENCODE_SCALAR[kind]
             return {tag: to_plain(value)}
-        if id(value) in self._open:
-            raise self._error("it refers to itself")
-        self._open.add(id(value))
-        encoded = self._encode_with_parts(value, kind)
-        self._open.discard(id(value))
+        identity = id(value)
+        if identity in self._open:
+            raise _RefusedError("it refers to itself")
+        self._open.add(identity)
+        encoded: Any
+        if kind is dict:
+            encoded = self._mapping(value)
+        elif kind is list:
+            encoded = self._items(value)
+        else:
+            encoded = self._encode_with_parts(value, kind)
+        self._open.discard(identity)
         return encoded
 
     def _encode_with_parts(self, value: Any, kind: type) -> Any:
-        if kind is dict:
-            return self._mapping(value)
-        if kind is list:
-            return self._items(value)
         if kind in _ENCODE_CONTAINER:
             tag, parts = _ENCODE_CONTAINER[kind]
             content = parts(value)
@@ -159,72 +190,86 @@ class _Encoder:
         if isinstance(value, BaseException):
             return {"$exception": encode_exception(value)}
         if isinstance(value, Savable):
-            return {"$savable": self._mapping(value.save())}
-        raise self._error(
+            return {"$savable": self._mapping(dict(value.save()))}
+        raise _RefusedError(
             f"there is no way to store a {kind.__module__}.{kind.__qualname__}; "
             "keep what it is made of instead, as plain values"
         )
 
     def _items(self, values: list[Any]) -> list[Any]:
-        return [self._part(f"[{index}]", item) for index, item in enumerate(values)]
-
-    def _mapping(self, values: Mapping[Any, Any]) -> dict[str, Any]:
-        if all(type(key) is str for key in values) and not (
-            len(values) == 1 and next(iter(values)).startswith("$")
-        ):
-            return {key: self._part(f".{key}", item) for key, item in values.items()}
-        pairs = [
-            [self._part(f"[{key!r}]", key), self._part(f"[{key!r}]", item)]
-            for key, item in values.items()
-        ]
-        return {"$dict": pairs}
-
-    def _part(self, step: str, value: Any) -> Any:
-        if type(value) in _AS_IS:
-            return value
-        self._path.append(step)
-        encoded = self.encode(value)
-        self._path.pop()
+        encoded = []
+        for index, item in enumerate(values):
+            if type(item) in _AS_IS:
+                encoded.append(item)
+                continue
+            try:
+                encoded.append(self.encode(item))
+            except _RefusedError as refused:
+                raise refused.at(f"[{index}]") from refused.__cause__
         return encoded
+
+    def _mapping(self, values: dict[Any, Any]) -> dict[str, Any]:
+        if (
+            len(values) > 1
+            and _all_as_is(map(type, values.values()))
+            and _all_text(map(type, values))
+        ):
+            return values
+        encoded = {}
+        for key, item in values.items():
+            if type(key) is not str:
+                return self._pairs(values)
+            if type(item) in _AS_IS:
+                encoded[key] = item
+                continue
+            try:
+                encoded[key] = self.encode(item)
+            except _RefusedError as refused:
+                raise refused.at(f".{key}") from refused.__cause__
+        if len(encoded) == 1 and key.startswith("$"):
+            return self._pairs(values)
+        return encoded
+
+    def _pairs(self, values: dict[Any, Any]) -> dict[str, Any]:
+        pairs = []
+        for key, item in values.items():
+            try:
+                pairs.append([self.encode(key), self.encode(item)])
+            except _RefusedError as refused:
+                raise refused.at(f"[{key!r}]") from refused.__cause__
+        return {"$dict": pairs}
 
     def _identify(self, cls: type) -> str:
         try:
             identifier = self._loader.identify_object(cls)
             found = self._loader.load_object(identifier)
         except (ValueError, ImportError) as exc:
-            raise self._error(str(exc)) from exc
+            raise _RefusedError(str(exc)) from exc
         if found is not cls:
-            raise self._error(f"`{identifier}` names something else than {cls!r}")
+            raise _RefusedError(f"`{identifier}` names something else than {cls!r}")
         return identifier
-
-    def _error(self, reason: str) -> PersistenceError:
-        path = readable("".join(self._path).lstrip("."))
-        return PersistenceError(f"cannot save `{path}`: {reason}" if path else reason)
 
 
 class _Decoder:
+    """Decodes JSON objects, from the innermost ones on."""
+
     def __init__(self, loader: ObjectLoader) -> None:
         self._loader = loader
 
-    def decode(self, value: Any) -> Any:
-        kind = type(value)
-        if kind is list:
-            return [self.decode(item) for item in value]
-        if kind is not dict:
-            return value
+    def decode(self, value: dict[str, Any]) -> Any:
         if len(value) == 1:
             ((tag, content),) = value.items()
             if tag.startswith("$"):
                 return self._decode_tagged(tag, content)
-        return {key: self.decode(item) for key, item in value.items()}
+        return value
 
     def _decode_tagged(self, tag: str, content: Any) -> Any:
         if tag in _DECODE_CONTAINER:
-            return _DECODE_CONTAINER[tag](self.decode(content))
+            return _DECODE_CONTAINER[tag](content)
         if tag in _DECODE_SCALAR:
             return _DECODE_SCALAR[tag](content)
         if tag == "$dict":
-            return {self.decode(key): self.decode(item) for key, item in content}
+            return dict(content)
         if tag == "$float":
             return float(content)
         if tag == "$class":
@@ -234,7 +279,7 @@ class _Decoder:
         if tag == "$exception":
             return decode_exception(content)
         if tag == "$savable":
-            return Savable.load(self.decode(content))
+            return Savable.load(content)
         raise PersistenceError(f"a stored value is a {tag}, which this release does not know")
 
     def _class(self, identifier: str, base: type) -> Any:

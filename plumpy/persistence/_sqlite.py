@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..loaders import ObjectLoader
 from ..utils import PID_TYPE
 from ._bundle import Bundle, restored_bundle
-from ._codec import dumps, loads
+from ._codec import dumps, loads, to_json
 from ._context import LoadSaveContext
 from ._persister import PersistedCheckpoint, Persister
 from ._sql import SqliteDatabase
@@ -42,7 +42,7 @@ class SqlPersister(Persister):
             there stays
         """
         text = dumps(dict(Bundle(process, self._save_context)), self._loader)
-        self._database.save(self._key(process.pid), json.dumps(tag), text)
+        self._database.save(self._key(process.pid), to_json(tag), text)
 
     def load_checkpoint(self, pid: PID_TYPE, tag: str | None = None) -> Bundle:
         """Return a stored state.
@@ -50,7 +50,7 @@ class SqlPersister(Persister):
         :raises KeyError: if there is none
         :raises PersistenceError: if it names a class that is gone
         """
-        text = self._database.load(self._key(pid), json.dumps(tag))
+        text = self._database.load(self._key(pid), to_json(tag))
         if text is None:
             raise KeyError(f"there is no checkpoint of process {pid!r}, tag {tag!r}")
         return restored_bundle(loads(text, self._loader))
@@ -62,7 +62,7 @@ class SqlPersister(Persister):
         return self._names(self._database.names(self._key(pid)))
 
     def delete_checkpoint(self, pid: PID_TYPE, tag: str | None = None) -> None:
-        self._database.delete(self._key(pid), json.dumps(tag))
+        self._database.delete(self._key(pid), to_json(tag))
 
     def delete_process_checkpoints(self, pid: PID_TYPE) -> None:
         self._database.delete(self._key(pid))
