@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -48,6 +50,24 @@ def select(words: Sequence[str] = (), problems: list[str] | None = None) -> list
                 )
             _add(found, [library[id]])
     return list(found.values())
+
+
+def word_for(record: Scenario) -> str:
+    """Return the word that means a scenario here: its id in the library, else its place."""
+    code = record.function.__code__
+    if _is_in_library(code.co_filename, os.getcwd()):
+        return record.id
+    file, here = code.co_filename, os.getcwd() + os.sep
+    return f"{file.removeprefix(here)}::{code.co_name}"
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_in_library(file: str, directory: str) -> bool:
+    """Whether ids are looked up in a library that a file belongs to; it depends on where one is."""
+    try:
+        return _library().resolve() in Path(file).parents
+    except HarnessError:
+        return False
 
 
 def _is_path(word: str) -> bool:

@@ -18,6 +18,7 @@ from harness.matrix.interpreters import Interpreter
 from harness.matrix.releases import released_versions
 from harness.matrix.scripts import kept_scripts
 from harness.scenario import Interval, Scenario
+from harness.selection import word_for
 
 #: A project with more releases than this is tried, unless asked otherwise, only where its record
 #: speaks of it.
@@ -58,7 +59,7 @@ class Cell:
             release = f" --release {self.library}=={self.release}"
         else:
             release = " --release none" if self.record.library else ""
-        name = shlex.quote(self.record.id)
+        name = shlex.quote(word_for(self.record))
         return f"harness matrix {name} --python {self.interpreter.version}{release}"
 
 

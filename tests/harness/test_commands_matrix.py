@@ -40,11 +40,13 @@ def test_grid_is_printed_and_as_expected(demo: Any, here: list[str], capsys: Any
 
 def test_unexpected_cell_is_named_with_its_replay(demo: Any, here: list[str], capsys: Any) -> None:
     demo.history(v1_0=BAD)
-    assert main(["matrix", str(demo.scenario()), *here]) == 1
+    file = demo.scenario()
+    assert main(["matrix", str(file), *here]) == 1
     out = capsys.readouterr().out
     version = this_interpreter().version
     assert f"unexpected: D1 regression with demo 1.0, Python {version}: bug: AssertionError" in out
-    assert f"replay: harness matrix D1 --python {version} --release demo==1.0" in out
+    word = f"{Path(file).resolve()}::test_demo"
+    assert f"replay: harness matrix {word} --python {version} --release demo==1.0" in out
 
 
 def test_what_could_not_run_is_said_and_the_rest_goes_on(

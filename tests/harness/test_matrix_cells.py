@@ -12,6 +12,7 @@ from harness.errors import HarnessError
 from harness.matrix.cells import Cell, ReleaseChoice, plan, shard
 from harness.matrix.interpreters import Interpreter, this_interpreter
 from harness.scenario import Scenario, record_of, scenario
+from harness.selection import word_for
 
 
 def make(*present: str, library: str | None = None, python: str = ">=3.6") -> Scenario:
@@ -138,7 +139,7 @@ def test_record_says_which_interpreters_can_run_it(harness_cache: object) -> Non
 def test_replay_command_names_the_cell(harness_cache: object) -> None:
     record = make(library="demo")
     here = this_interpreter()
-    start = f"harness matrix T1 --python {here.version}"
+    start = f"harness matrix {word_for(record)} --python {here.version}"
     assert Cell(record, here, "demo", "1.0").command == f"{start} --release demo==1.0"
     assert Cell(record, here, None, None).command == f"{start} --release none"
     assert Cell(make("python_version<'4'"), here, None, None).command == start

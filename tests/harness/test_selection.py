@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
-from harness.selection import select
+from harness.selection import select, word_for
 
 
 def write(directory: Path, name: str, *ids: str) -> Path:
@@ -66,6 +66,16 @@ def test_words_name_scenarios(library: Path, words: list[str], expected: list[st
 def test_word_that_means_nothing_is_refused(library: Path, word: str, message: str) -> None:
     with pytest.raises(HarnessError, match=message):
         select([word])
+
+
+def test_scenario_of_the_library_is_meant_by_its_id_and_any_other_by_its_place(
+    library: Path, tmp_path: Path
+) -> None:
+    mine = write(tmp_path / "mine", "test_m.py", "M1")
+    assert [word_for(record) for record in select(["A1"])] == ["A1"]
+    for record in select([str(mine)]):
+        assert word_for(record) == "mine/test_m.py::test_M1"
+        assert select([word_for(record)]) == [record]
 
 
 def test_two_scenarios_of_one_id_are_refused(library: Path) -> None:
