@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -24,11 +24,15 @@ from harness.matrix.cells import Cell, ReleaseChoice, plan
 from harness.matrix.difference import Difference, compare
 from harness.matrix.engine import Engine
 from harness.matrix.interpreters import Found
+from harness.matrix.ranges import present_lines
 from harness.report import terminal
-from harness.report.model import ScenarioInfo
+from harness.report.grid import state
+from harness.report.model import Result, ScenarioInfo
 from harness.scenario import Scenario
 from harness.selection import select
 
+#: How many of the cells whose runs differed are named.
+_MOST_UNSTABLE = 5
 HELP = "find the first bad and the first good release of a scenario"
 
 
@@ -104,25 +108,52 @@ def _text(answer: Bisection, differences: Sequence[Difference]) -> list[str]:
     for history in answer.histories:
         where = f", Python {', '.join(history.pythons)}" if history.pythons else ""
         lines.append(f"  {history.subject}{where}:")
-        lines += [f"    {line}" for line in _history(history)]
+        lines += [f"    {line}" for line in _history(history, _why_unclear(answer, history))]
     if answer.differences:
         lines.append(f"  record: present is {terminal.listed_present(info)}, but")
-        lines += [
-            f"    {one.verdict} with {one.where}: {terminal.seen(one)}\n      replay: {one.command}"
-            for one in answer.differences
-        ]
+        lines += [f"    {line}" for line in _grouped(answer.differences)]
+        if not answer.unstable:
+            report = answer.grid.report([answer.record])
+            lines += [f"  measured: {line}" for line in present_lines(report, info.id)]
     elif answer.histories:
         lines.append(f"  record: agrees (present: {terminal.listed_present(info)})")
-    for one in answer.unstable:
+    for one in answer.unstable[:_MOST_UNSTABLE]:
         lines.append(f"  inconclusive: {one.where}: {one.observation.message}")
         lines.append(f"    replay: {one.command} --repeat 10 --fresh")
+    if len(answer.unstable) > _MOST_UNSTABLE:
+        lines.append(f"  inconclusive: and {len(answer.unstable) - _MOST_UNSTABLE} more cells")
     for difference in differences:
         lines += ["", *_difference(difference)]
     return lines
 
 
-def _history(history: History) -> list[str]:
+def _grouped(results: Iterable[Result]) -> list[str]:
+    """Name the first cell of all that show the same."""
+    alike: dict[tuple[str, str], list[Result]] = {}
+    for one in results:
+        alike.setdefault((one.verdict.value, terminal.seen(one)), []).append(one)
     lines = []
+    for (verdict, seen), (first, *others) in alike.items():
+        more = f" and {len(others)} more cells" if others else ""
+        lines += [f"{verdict} with {first.where}{more}: {seen}", f"  replay: {first.command}"]
+    return lines
+
+
+def _why_unclear(answer: Bisection, history: History) -> str:
+    """Say why the first release of a history that could not tell could not."""
+    for one in answer.grid.results:
+        alone = history.subject == "Python" and one.library is None
+        if state(one) == "unclear" and (
+            alone or (one.library == history.subject and one.python in history.pythons)
+        ):
+            return one.observation.message
+    return ""
+
+
+def _history(history: History, why_unclear: str) -> list[str]:
+    lines = []
+    if history.tried and not history.told:
+        return [f"no release could tell: {why_unclear}"]
     for one in history.ranges:
         first = f"first bad {one.first}"
         first += f" (last good {one.good_before})" if one.good_before else " (none good before it)"
@@ -132,7 +163,7 @@ def _history(history: History) -> list[str]:
     if not history.ranges:
         lines.append("never bad")
     if history.unclear:
-        lines.append(f"could not tell: {', '.join(history.unclear)}")
+        lines.append(f"could not tell: {', '.join(history.unclear)} ({why_unclear})")
     lines.append(f"sure: {history.certainty}")
     return lines
 

@@ -42,7 +42,9 @@ class History:
     :param ranges: every range of bad releases, oldest first
     :param untried: releases that did not run, neighbours as ``first to last``
     :param unclear: releases that ran and could not tell, likewise
+    :param unstable: releases whose runs differed, likewise
     :param tried: how many releases ran
+    :param told: how many of them could tell
     :param places: how many releases there are
     """
 
@@ -51,12 +53,19 @@ class History:
     ranges: tuple[BadRange, ...]
     untried: tuple[str, ...]
     unclear: tuple[str, ...]
+    unstable: tuple[str, ...]
     tried: int
+    told: int
     places: int
 
     @property
     def certainty(self) -> str:
         """How sure this is, for people."""
+        if self.unstable:
+            return (
+                f"less than it looks: equal runs differed in {', '.join(self.unstable)}; "
+                "make the scenario deterministic first"
+            )
         if not self.untried:
             sure = f"all {self.places} releases ran"
         else:
@@ -118,6 +127,7 @@ class _Search:
         self._end = time.monotonic() + budget
         self._ran = Ran()
         self._results: dict[Cell, Result] = {}
+        self._differing: set[Cell] = set()
         columns: dict[tuple[str, Interpreter], list[Cell]] = {}
         for cell in sorted(cells, key=_age):
             columns.setdefault((cell.library or "", cell.interpreter), []).append(cell)
@@ -149,6 +159,8 @@ class _Search:
         if not self._ran.results:
             raise HarnessError(self._ran.problems[0])
         self._results = dict(zip(known, self._ran.results, strict=True))
+        differing = set(map(id, self._ran.differing))
+        self._differing = {cell for cell, one in self._results.items() if id(one) in differing}
 
     def _halve(self) -> None:
         while wanted := self._of_each(self._between):
@@ -228,7 +240,9 @@ class _Search:
             ranges=tuple(bad_ranges(known)),
             untried=_spans(names, [not one for one in states]),
             unclear=_spans(names, [one == "unclear" for one in states]),
+            unstable=_spans(names, [cell in self._differing for cell in column]),
             tried=len(known),
+            told=sum(one in ("bad", "good") for one in states),
             places=len(names),
         )
 
