@@ -86,7 +86,12 @@ class RabbitClient:
         self._reply_queue = f"{self._settings.message_exchange}-reply-{uuid.uuid4()}"
         self._awaiting: dict[str, kiwipy.Future] = {}
         self._pipeline = Pipeline(
-            self._settings, "calls and tasks", self._set_up, self._on_answer, on_close=self._close
+            self._settings,
+            "calls and tasks",
+            self._set_up,
+            self._on_answer,
+            on_close=self._close,
+            largest=float("inf"),  # answers come when they were asked for
         )
 
     @property

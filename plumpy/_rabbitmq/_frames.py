@@ -29,8 +29,8 @@ class Frames:
     broker; through the queue each would take a task and several turns of the loop. All other frames
     go on to the channel.
 
-    Nothing of a body above :data:`plumpy._codec.LARGEST_BODY` is kept: the message is delivered
-    without a body, and :func:`body_of` says why.
+    Nothing of a body that is too large is kept: the message is delivered without a body, and
+    :func:`body_of` says why.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class Frames:
         on_confirmed: Callable[[int, bool, BaseException | None], None],
         on_returned: Callable[[str | None, BaseException], None],
         on_cancelled: Callable[[], None],
+        largest: float,
     ) -> None:
         """
         :param on_message: called with each delivery
@@ -48,6 +49,7 @@ class Frames:
             and the error if the broker refused the messages
         :param on_returned: called with a message id and the error
         :param on_cancelled: called when the broker takes a queue away
+        :param largest: the most bytes that a body may have
         """
         self._channel = channel
         self._queue: asyncio.Queue[Any] = channel.frames
@@ -55,6 +57,7 @@ class Frames:
         self._on_confirmed = on_confirmed
         self._on_returned = on_returned
         self._on_cancelled = on_cancelled
+        self._largest = largest
         # The message that is being read.
         self._method: Any = None
         self._header: ContentHeader | None = None
@@ -75,7 +78,7 @@ class Frames:
             self._end_of_part()
         elif isinstance(frame, ContentBody):
             self._missing -= len(frame.value)
-            if self._header is not None and self._header.body_size <= _codec.LARGEST_BODY:
+            if self._header is not None and self._header.body_size <= self._largest:
                 self._parts.append(frame.value)
             self._end_of_part()
         elif isinstance(frame, commands.Basic.Ack):

@@ -14,7 +14,7 @@ import aiormq.abc
 import kiwipy
 from kiwipy.rmq import RmqThreadCommunicator
 
-from plumpy import _outbox, _thread_futures
+from plumpy import _codec, _outbox, _thread_futures
 from plumpy._rabbitmq._frames import Frames
 from plumpy._rabbitmq._operations import Flush, Operation, Publish
 from plumpy._rabbitmq._reading import outlive_unreadable_headers
@@ -64,6 +64,7 @@ class Pipeline:
         on_message: Callable[[Any], None],
         rebuild: Callable[[], Iterable[Operation]] = tuple,
         on_close: Callable[[], None] | None = None,
+        largest: float | None = None,
     ) -> None:
         """
         :param name: what the channel is for, for the log
@@ -71,6 +72,7 @@ class Pipeline:
         :param on_message: called with what is delivered; must not block
         :param rebuild: after a loss, returns what takes the place of all that was asked
         :param on_close: called when the connection is closed for good
+        :param largest: the most bytes that a message may have; by default what may come unasked
         """
         self._settings = settings
         self._loop = settings.loop
@@ -79,6 +81,7 @@ class Pipeline:
         self._on_message = on_message
         self._rebuild = rebuild
         self._on_close = on_close
+        self._largest = _codec.LARGEST_BODY if largest is None else largest
         self._lock = threading.Lock()
         self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         # Whether the inbox will be looked into without further notice, and when it last was.
@@ -209,6 +212,7 @@ class Pipeline:
             on_confirmed=self._confirmed,
             on_returned=self._returned,
             on_cancelled=self._cancelled,
+            largest=self._largest,
         )
         try:
             await self._set_up(channel)

@@ -53,6 +53,12 @@ async def test_a_body_of_any_number_of_frames_arrives(loop_communicator, size):
     assert await send_task(loop_communicator, "x" * size) == "x" * size
 
 
+async def test_an_answer_may_be_larger_than_what_comes_unasked(loop_communicator, monkeypatch):
+    monkeypatch.setattr(_codec, "LARGEST_BODY", 1000)
+    loop_communicator.add_task_subscriber(lambda _, size: "x" * size)
+    assert await send_task(loop_communicator, 5000) == "x" * 5000
+
+
 async def test_a_call_that_has_no_recipient_is_sent_back(loop_communicator):
     with pytest.raises(kiwipy.UnroutableError):
         await asyncio.to_thread(loop_communicator.rpc_send, "nobody", {})
