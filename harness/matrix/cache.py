@@ -63,7 +63,13 @@ def protect(directory: Path) -> None:
 
 
 def remove(directory: Path) -> None:
-    """Remove a directory that may be protected; one that is not there is fine."""
+    """Remove a directory that may be protected; one that is not there is fine.
+
+    Of a link only the link goes: what it leads to is somebody else's.
+    """
+    if directory.is_symlink():
+        directory.unlink(missing_ok=True)
+        return
     for place, _, _ in os.walk(directory):
         with contextlib.suppress(OSError):
             os.chmod(place, 0o755)

@@ -14,6 +14,7 @@ import os
 import re
 import selectors
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -338,11 +339,13 @@ def _work_directory() -> tuple[Path, int]:
     fcntl.flock(lock, fcntl.LOCK_EX)
     for old in work.parent.glob(f"{_WORK}*"):
         with contextlib.suppress(OSError):
-            if old == work or old.stat().st_uid != os.geteuid():
+            info = old.lstat()
+            mine = stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid()
+            if old == work or not mine:
                 continue
             if not (old / "lock").exists():
                 # Without a lock it may have been made a moment ago.
-                if time.time() - old.stat().st_mtime > _LEFT_BEHIND:
+                if time.time() - info.st_mtime > _LEFT_BEHIND:
                     remove(old)
                 continue
             with open(old / "lock") as other:

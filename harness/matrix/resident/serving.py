@@ -402,7 +402,10 @@ def is_as_made(path: str) -> bool:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a directory even if its permissions were taken away."""
+    """Remove a directory even if its permissions were taken away; of a link only the link."""
+    if os.path.islink(path):
+        os.unlink(path)
+        return
     for place, _, _ in os.walk(path):
         with contextlib.suppress(OSError):
             os.chmod(place, 0o700)
