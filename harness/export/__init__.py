@@ -42,6 +42,8 @@ _WIDTH = 100
 _THIS_PROJECT = "loop-harness"
 #: The newest published release of what this project's distribution carries in place of it.
 _CARRIED = {"plumpy": "0.26.1"}
+#: Modules that a project has only with an extra.
+_EXTRAS = {"kiwipy.rmq": ("kiwipy", "rmq")}
 _RUNNER_IMPORTS = ("asyncio", "faulthandler", "gc", "os", "signal", "sys", "traceback", "unittest")
 _LAZY_ANNOTATIONS = Version("3.7")
 #: First Python that can evaluate ``list[int]``, and ``int | None``.
@@ -226,13 +228,16 @@ def _excluded(operator: str, parts: tuple[int, ...], prefix: bool) -> str:
 
 
 def _dependencies(
-    record: Scenario, statements: Iterable[ast.stmt], release: str | None
+    record: Scenario, statements: Sequence[ast.stmt], release: str | None
 ) -> list[str]:
     pins = {project: _installed(project) for project in _projects(statements)}
     if record.library is not None:
         pins = {record.library: None, **pins}
         pins[record.library] = release or _known_release(record, record.library)
-    return [f"{project}=={pin}" if pin else project for project, pin in pins.items()]
+    imported = {m for s in statements for node in imports_in(s) for m in modules_of(node)}
+    extras = {project: extra for module, (project, extra) in _EXTRAS.items() if module in imported}
+    wanted = {name: f"{name}[{extras[name]}]" if name in extras else name for name in pins}
+    return [f"{wanted[name]}=={pin}" if pin else wanted[name] for name, pin in pins.items()]
 
 
 def _known_release(record: Scenario, library: str) -> str | None:

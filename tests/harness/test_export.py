@@ -239,6 +239,11 @@ def test_header_names_the_project_of_each_module_and_never_this_one(write, monke
     ]
 
 
+def test_header_names_the_extra_that_a_module_needs(write):
+    record = write("assert kiwipy.rmq\n", before="import kiwipy.rmq\n")
+    assert re.search(r'"kiwipy\[rmq\]==[0-9.]+"', export(record))
+
+
 def test_docstring_tells_symptom_and_source(write):
     record = write("pass\n")
     doc = ast.get_docstring(ast.parse(export(record)))
@@ -582,7 +587,7 @@ def test_most_scripts_are_at_most_60_lines_longer_than_their_scenario():
 @pytest.mark.parametrize("record", LIBRARY, ids=lambda record: record.id)
 def test_header_pins_every_project_to_one_release(record):
     pins = re.findall(r'"([^"]+)"', export(record).splitlines()[2])
-    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", pin) for pin in pins), pins
+    assert all(re.fullmatch(r"[a-z0-9-]+(\[\w+\])?==[0-9][0-9a-z.]*", pin) for pin in pins), pins
     assert "plumpy==0.26.2" not in pins, "that one is not published"
 
 
