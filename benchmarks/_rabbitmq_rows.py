@@ -294,7 +294,7 @@ def measure_broadcasts(options) -> dict:
             processes += await create(count, lambda: waits(communicator=communicator))
             tasks = await start(processes)
             await are_waiting(processes)
-            await asyncio.sleep(1)
+            await asyncio.sleep(1 + count / 500)  # for what they had to say themselves
             for name, subject, number in (
                 ("filtered", "state_changed.running.waiting", 2000 if count < 100 or OURS else 200),
                 ("other", "something.else", 2000 if OURS else 30 if count else 200),

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 #: How many calls a loop begins in one turn at most, and for how many seconds it goes on doing so.
-_PORTION = 16
+_PORTION = 8
 _PORTION_TIME = 0.003
 
 _Entry = tuple[contextvars.Context, Callable[[], None]]

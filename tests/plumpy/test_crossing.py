@@ -182,7 +182,7 @@ class TestHop:
             await asyncio.sleep(0)
         turns.append(len(begun))
         assert begun == list(range(200)), "in order, and each once"
-        assert max(after - before for before, after in itertools.pairwise(turns)) <= 16
+        assert max(after - before for before, after in itertools.pairwise(turns)) <= 8
 
     async def test_each_call_has_the_context_of_its_caller(self):
         variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)
