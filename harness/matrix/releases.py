@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import tempfile
 import time
 from dataclasses import dataclass
@@ -279,6 +280,8 @@ def _kept(home: Path, name: str, version: str, python: Interpreter, say: Say) ->
             remove(place)
             continue
         _refuse(name, version, record.requires_python, python)
+        if os.stat(place / "site").st_mode & stat.S_IWUSR:
+            _protect(place / "site")
         return Release(name, version, place / "site", record.digest)
     return None
 

@@ -115,3 +115,15 @@ def test_file_that_threads_replace_at_once_is_always_whole(tmp_path: Path) -> No
         for _ in pool.map(lambda text: write_atomically(path, text), texts * 20):
             assert path.read_text() in texts
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_of_a_link_only_the_link_is_removed(tmp_path: Path) -> None:
+    """What it leads to keeps its files and its permissions."""
+    target = tmp_path / "target"
+    (target / "inside").mkdir(parents=True)
+    target.chmod(0o555)
+    (tmp_path / "link").symlink_to(target)
+    remove(tmp_path / "link")
+    assert (target / "inside").is_dir()
+    assert target.stat().st_mode & 0o777 == 0o555
+    assert not (tmp_path / "link").is_symlink()

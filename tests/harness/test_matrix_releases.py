@@ -167,3 +167,11 @@ def test_failed_installation_leaves_nothing_behind(wheels: Any, harness_cache: P
         fetch("demo", "1.0")
     left = (harness_cache / "releases" / "demo" / "1.0").iterdir()
     assert [path.name for path in left if path.is_dir()] == []
+
+
+def test_release_that_could_be_written_to_is_protected_again(wheels: Any) -> None:
+    wheels.add("demo", "1.0", {"demo.py": ""})
+    site = fetch("demo", "1.0")
+    site.chmod(0o755)
+    assert fetch("demo", "1.0") == site
+    assert site.stat().st_mode & 0o222 == 0

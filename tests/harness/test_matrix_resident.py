@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -323,6 +324,17 @@ def test_what_a_child_does_to_its_directory_is_not_seen_by_the_next(
     body = "assert os.listdir() == [], os.listdir()\nopen('mine', 'w').close()\nos.unlink('mine')"
     for _ in range(2):
         assert run_script(body).observation.outcome is Outcome.HEALTHY
+
+
+def test_directory_that_a_child_made_a_link_is_not_followed(
+    run_script: RunScript, tmp_path: Path
+) -> None:
+    target = tmp_path / "target"
+    target.mkdir(mode=0o755)
+    target.chmod(0o755)
+    run_script(f"here = os.getcwd(); os.rmdir(here); os.symlink({str(target)!r}, here)")
+    assert target.stat().st_mode & 0o777 == 0o755
+    assert run_script("assert os.listdir() == []").observation.outcome is Outcome.HEALTHY
 
 
 def test_each_child_starts_pristine(run_script: RunScript) -> None:
