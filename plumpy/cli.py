@@ -26,6 +26,8 @@ from pamqp import commands
 
 from plumpy import _codec, _sending, _thread_futures, process_comms
 from plumpy._ledger import Run
+from plumpy._rabbitmq._client import declare_task_queue
+from plumpy._rabbitmq._pipeline import Settings
 from plumpy.exceptions import PersistenceError
 from plumpy.persistence import SqlitePersister
 
@@ -196,17 +198,20 @@ def open_persister(url: str | None, *, must_exist: bool = False) -> Any:
 
 
 @contextlib.contextmanager
-def connected(url: str, heartbeat: int | None = None, **options: Any) -> Iterator[Any]:
+def connected(
+    url: str, heartbeat: int | None = None, queue: str | None = None
+) -> Iterator[kiwipy.Communicator]:
     """Connect to a broker for the time of a with block.
 
     :param heartbeat: in seconds; that of the URL or the broker's own by default
+    :param queue: the task queue, if it is to be used
     :raises UsageError: if that is not possible
     """
     import aiormq
     from kiwipy.rmq import RmqThreadCommunicator
 
     # What they have to say is said here.
-    for noisy in ("aiormq", "aio_pika", "asyncio"):
+    for noisy in ("aiormq", "aio_pika"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     shown = _without_password(url)
     if url.partition("://")[0] not in ("amqp", "amqps"):
@@ -219,12 +224,28 @@ def connected(url: str, heartbeat: int | None = None, **options: Any) -> Iterato
         connection = await asyncio.wait_for(aiormq.connect(url), _CONNECT_TIMEOUT)
         await connection.close()
 
+    async def try_queue(name: str) -> None:
+        connection = await asyncio.wait_for(aiormq.connect(url), _CONNECT_TIMEOUT)
+        try:
+            channel = await connection.channel()
+            await declare_task_queue(channel, Settings(communicator), name)
+        finally:
+            await connection.close()
+
     try:
         asyncio.run(try_out())
-        communicator = RmqThreadCommunicator(url, decoder=_codec.decode_safely, **options)
+        communicator = RmqThreadCommunicator(
+            url, task_queue=queue or DEFAULT_QUEUE, decoder=_codec.decode_safely
+        )
     except Exception as exc:
         raise UsageError(f"cannot connect to {shown}: {_reason(exc)}") from None
     try:
+        if queue is not None:
+            try:
+                asyncio.run(try_queue(queue))
+            except Exception as exc:
+                text = f"cannot use the queue {queue!r} of {shown}: {_reason(exc)}"
+                raise UsageError(text) from None
         yield communicator
     finally:
         communicator.close()
@@ -267,7 +288,7 @@ def _worker(options: argparse.Namespace) -> int:
         except Exception as exc:
             raise UsageError(f"cannot import {module}: {type(exc).__name__}: {exc}") from None
     persister = open_persister(options.persister)
-    with connected(options.broker, options.heartbeat, task_queue=options.queue) as communicator:
+    with connected(options.broker, options.heartbeat, options.queue) as communicator:
         try:
             worker = Worker(
                 communicator,

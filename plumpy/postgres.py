@@ -30,6 +30,8 @@ CREATE TABLE IF NOT EXISTS checkpoints (
 LOCK_SCHEMA = "SELECT pg_advisory_xact_lock(7093214)"
 #: Seconds that connecting may take.
 CONNECT_TIMEOUT = 10
+#: Seconds that a server which does not answer, or a lock of another program, is waited for.
+PATIENCE = 60
 
 
 class PostgresPersister(SqlPersister):
@@ -118,8 +120,15 @@ class PostgresDatabase:
             self._connection, self._owner = None, os.getpid()
         if self._connection is None or self._connection.closed:
             self._connection = psycopg.connect(
-                self._url, autocommit=True, connect_timeout=CONNECT_TIMEOUT
+                self._url,
+                autocommit=True,
+                connect_timeout=CONNECT_TIMEOUT,
+                keepalives_idle=PATIENCE,
+                tcp_user_timeout=PATIENCE * 1000,
             )
+            # A program that is stopped in the middle of a transaction holds up nobody for longer.
+            for setting in ("idle_in_transaction_session_timeout", "lock_timeout"):
+                self._connection.execute(f"SET {setting} = '{PATIENCE}s'")
         return self._connection
 
 

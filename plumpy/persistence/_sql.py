@@ -17,7 +17,7 @@ from ..exceptions import PersistenceError
 
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT = 60.0  # seconds that a write waits for those of other processes
-_PAUSE = 0.0005  # seconds from one look at their lock to the next
+_PAUSE, _LONGEST_PAUSE = 0.0005, 0.02  # seconds from one look at their lock to the next
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS checkpoints (
@@ -103,14 +103,15 @@ def _patiently(
     SQLite itself looks again after ever longer pauses, up to 100 ms: with several programs that
     write all the time, the lock would be free for most of it.
     """
-    end = time.monotonic() + BUSY_TIMEOUT
+    begin = time.monotonic()
     while True:
         try:
             return connection.execute(statement, parameters)
         except sqlite3.OperationalError as exc:
-            if "locked" not in str(exc) or time.monotonic() > end:
+            waited = time.monotonic() - begin
+            if "locked" not in str(exc) or waited > BUSY_TIMEOUT:
                 raise
-        time.sleep(_PAUSE)
+        time.sleep(min(_PAUSE + waited / 50, _LONGEST_PAUSE))
 
 
 class SqliteDatabase:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiormq
 import pytest
 
 import plumpy
@@ -254,6 +255,20 @@ class TestWrongUsage:
         persister = f"sqlite:///{tmp_path / 'x.db'}"
         assert cli.main(["worker", "--persister", persister, "--broker", url]) == 2
         assert "vhost none not found" in capsys.readouterr().err
+
+    def test_a_queue_of_another_kind_is_named(self, amqp_url, tmp_path, capsys):
+        async def declare() -> None:
+            connection = await aiormq.connect(amqp_url)
+            await (await connection.channel()).queue_declare("odd", durable=False)
+            await connection.close()
+
+        asyncio.run(declare())
+        persister = f"sqlite:///{tmp_path / 'x.db'}"
+        arguments = ["worker", "--persister", persister, "--broker", amqp_url, "--queue", "odd"]
+        assert cli.main(arguments) == 2
+        error = capsys.readouterr().err
+        assert "cannot use the queue 'odd'" in error
+        assert error.count("\n") == 1
 
 
 STEPS = """
