@@ -111,7 +111,7 @@ class Pipeline:
         """
         self._inbox.append((function, args))
         with self._lock:
-            if self._awake:
+            if self._awake and not self._loop.is_closed():
                 return True
             self._awake = True
         try:
@@ -144,7 +144,12 @@ class Pipeline:
     def _take(self) -> None:
         # Who is heard often is listened to for a while: to be woken each time costs both threads.
         now = self._loop.time()
-        listens = bool(self._inbox) and now - self._taken < 2 * _LULL
+        listens = (
+            bool(self._inbox)
+            and now - self._taken < 2 * _LULL
+            and self._task is not None
+            and not self._settings.is_closed()
+        )
         self._taken = now
         if not listens:
             with self._lock:
@@ -268,6 +273,11 @@ class Pipeline:
     def _close(self) -> None:
         """Release everyone who waits, as nothing will be sent any more."""
         self._task = None
+        with self._lock:
+            self._awake = False  # nobody listens any more
+        while self._inbox:
+            function, args = self._inbox.popleft()
+            function(*args)
         left = [*self._queue, *self._asked, *self._unconfirmed.values()]
         self._queue.clear()
         self._asked.clear()

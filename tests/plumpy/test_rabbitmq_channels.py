@@ -8,6 +8,7 @@ from typing import Any
 import aio_pika
 import kiwipy
 import pytest
+from kiwipy.rmq import RmqThreadCommunicator
 
 import plumpy
 from plumpy import _codec
@@ -93,6 +94,25 @@ async def test_broadcasts_keep_their_order_whether_few_or_many(communicator, loo
             await asyncio.wrap_future(link.flushed())
     received = [await asyncio.wait_for(heard.get(), TIMEOUT) for _ in expected]
     assert received == expected
+
+
+async def test_nobody_waits_for_a_connection_that_is_closed(amqp_url):
+    """Also when much was said just before, and the thread was listened to without being woken."""
+    for _ in range(5):
+        communicator = await asyncio.to_thread(RmqThreadCommunicator, amqp_url)
+        process = plumpy.Process(communicator=communicator)
+        link = process._link
+        await asyncio.wrap_future(link.flushed())
+        flushes = []
+        for number in range(200):
+            link.state_changed(number, number + 1)
+            flushes.append(link.flushed())
+            if number % 20 == 0:
+                await asyncio.sleep(0.001)
+        await asyncio.to_thread(communicator.close)
+        flushes.append(link.flushed())
+        await asyncio.wait_for(asyncio.gather(*map(asyncio.wrap_future, flushes)), TIMEOUT)
+        process.kill()
 
 
 class TestReadingBodies:
