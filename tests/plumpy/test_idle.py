@@ -24,6 +24,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="other loops are
 @pytest.fixture
 def loop() -> Iterator[Any]:
     loop = asyncio.SelectorEventLoop()
+    loop.set_debug(False)  # whatever PYTHONASYNCIODEBUG says
     yield loop
     loop.close()
 
