@@ -183,12 +183,8 @@ def open_persister(url: str | None, *, must_exist: bool = False) -> Any:
                 raise UsageError(f"there is no file {path}: no worker has used it yet")
             return SqlitePersister(path)
         if scheme in ("postgresql", "postgres"):
-            try:
-                from plumpy.postgres import PostgresPersister
-            except ImportError as exc:
-                raise UsageError(
-                    f"PostgreSQL needs an extra: pip install 'loop-harness[postgres]' ({exc})"
-                ) from None
+            from plumpy.postgres import PostgresPersister
+
             return PostgresPersister(url)
     except (PersistenceError, OSError, ValueError) as exc:
         raise UsageError(f"cannot open {shown}: {exc}") from None

@@ -8,7 +8,10 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import psycopg
+try:
+    import psycopg
+except ImportError:  # the module can be looked at without the extra
+    psycopg = None  # type: ignore[assignment]
 
 from plumpy._ledger import Execute, Ledger
 from plumpy.exceptions import PersistenceError
@@ -42,7 +45,7 @@ class PostgresPersister(SqlPersister):
 
     :param url: ``postgresql://user:password@host/database`` or any other conninfo of libpq
     :param loader: identifies and finds classes; ``None`` for the global loader
-    :raises PersistenceError: if the database cannot be reached
+    :raises PersistenceError: if the database cannot be reached, or psycopg is not installed
     """
 
     def __init__(self, url: str, loader: ObjectLoader | None = None) -> None:
@@ -57,6 +60,11 @@ class PostgresDatabase:
     """A table of texts by pid and tag; see :class:`plumpy.persistence._sql.SqliteDatabase`."""
 
     def __init__(self, url: str) -> None:
+        if psycopg is None:
+            raise PersistenceError(
+                "PostgreSQL needs psycopg, which is not installed: "
+                "pip install 'loop-harness[postgres]'"
+            )
         self._url = url
         self._lock = threading.RLock()
         self._connection: psycopg.Connection[Any] | None = None

@@ -35,3 +35,24 @@ def test_logger_has_a_handler_that_does_nothing() -> None:
     assert any(
         isinstance(handler, plumpy.NullHandler) for handler in logging.getLogger("plumpy").handlers
     )
+
+
+def test_every_module_can_be_imported_without_the_extras() -> None:
+    """Tools that list the interface import all of it."""
+    script = """
+import importlib, pkgutil, sys
+sys.modules["psycopg"] = None
+import plumpy
+for module in pkgutil.walk_packages(plumpy.__path__, "plumpy."):
+    importlib.import_module(module.name)
+import plumpy.postgres
+try:
+    plumpy.postgres.PostgresPersister("postgresql://nowhere")
+except plumpy.exceptions.PersistenceError as exc:
+    print(exc)
+"""
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert "pip install 'loop-harness[postgres]'" in run.stdout
