@@ -189,6 +189,7 @@ async def test_nested_runs_can_wait_for_each_other() -> None:
     ),
     library="nest-asyncio",
     shown_in=("1.6.0",),
+    limit=3,
 )
 async def test_short_nested_run_ends_before_a_long_one() -> None:
     """Symptom: a short wait takes as long as the longest wait that was entered after it.
@@ -196,26 +197,22 @@ async def test_short_nested_run_ends_before_a_long_one() -> None:
     Cause: there is one stack; the run that was entered first lies at its bottom.
     Workaround: await; greenlets have a stack each.
     """
+    ended = []
 
-    async def main() -> None:
-        loop, ended = asyncio.get_event_loop(), []
-        long_wait = loop.create_future()
+    def body(loop: asyncio.AbstractEventLoop) -> None:
+        async def wait(name: str, seconds: float) -> None:
+            loop.run_until_complete(asyncio.sleep(seconds))
+            ended.append(name)
 
-        async def short() -> None:
-            loop.run_until_complete(asyncio.sleep(0.001))
-            ended.append("short")
-            long_wait.done() or long_wait.set_result(None)
+        async def main() -> None:
+            first, second = loop.create_task(wait("short", 0)), loop.create_task(wait("long", 0.1))
+            await asyncio.wait([first, second])
 
-        async def long() -> None:
-            loop.call_later(0.2, lambda: long_wait.done() or long_wait.set_result(None))
-            loop.run_until_complete(long_wait)
-            ended.append("long")
+        loop.run_until_complete(check_nesting())
+        loop.run_until_complete(main())
 
-        first, second = asyncio.ensure_future(short()), asyncio.ensure_future(long())
-        await asyncio.gather(first, second)
-        assert ended == ["short", "long"]
-
-    await nesting(main)
+    await program(body)
+    assert ended == ["short", "long"]
 
 
 @scenario(
