@@ -71,3 +71,43 @@ def test_scenario_must_be_named(capsys: Any) -> None:
 def test_nothing_to_run_is_said(demo: Any, words: list[str], capsys: Any) -> None:
     assert main([*words, "--release", ">9"]) == 2
     assert "D1: no release to run" in capsys.readouterr().err
+
+
+def test_cells_that_show_the_same_are_named_once_with_what_was_measured(
+    demo: Any, words: list[str], capsys: Any
+) -> None:
+    words[1] = str(demo.scenario(id="D2"))
+    assert main(words) == 1
+    out = capsys.readouterr().out
+    assert out.count("regression with demo 1.1") == 1
+    assert "and 1 more cells: bug: AssertionError: it is bad" in out
+    assert '  measured: present: "demo>=1.1,<1.3"' in out
+
+
+def test_release_that_could_not_tell_is_named_with_the_reason(
+    demo: Any, words: list[str], capsys: Any
+) -> None:
+    demo.release("1.4", "import unittest; raise unittest.SkipTest('too new')")
+    assert main(words) == 0
+    assert "    could not tell: 1.4 (too new)" in capsys.readouterr().out
+
+
+def test_nothing_is_claimed_where_no_release_could_tell(
+    demo: Any, words: list[str], capsys: Any
+) -> None:
+    words[1] = str(demo.scenario(id="D2", python=">=3.99"))
+    main(words)
+    out = capsys.readouterr().out
+    assert "    no release could tell: the scenario is for Python >=3.99" in out
+    assert "sure" not in out
+    assert "never bad" not in out
+
+
+def test_runs_that_differ_make_nothing_sure(
+    demo: Any, words: list[str], capsys: Any, tmp_path: Any
+) -> None:
+    demo.release("1.0", f"open({str(tmp_path / 'mark')!r}, 'x').close()")
+    assert main(words) == 1
+    out = capsys.readouterr().out
+    assert "sure: less than it looks: equal runs differed in 1.0" in out
+    assert "measured" not in out
