@@ -183,20 +183,34 @@ class Pipeline:
             while not self._settings.is_closed():
                 try:
                     channel = await self._open()
-                except Exception as exc:
-                    if self._settings.is_closed():
-                        break
+                except (Exception, asyncio.CancelledError) as exc:
+                    if self._is_over():
+                        return
                     _LOGGER.warning("cannot open the channel for the %s yet: %r", self._name, exc)
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, _outbox.LONGEST_PAUSE)
                     continue
                 pause = _outbox.FIRST_PAUSE
-                await self._serve(channel)
+                try:
+                    await self._serve(channel)
+                except (Exception, asyncio.CancelledError) as exc:
+                    if self._is_over():
+                        return
+                    _LOGGER.debug("the channel for the %s broke: %r", self._name, exc)
                 if not self._settings.is_closed():
                     _LOGGER.info("the channel for the %s is lost; opening it again", self._name)
                 self._take_back()
         finally:
             self._close()
+
+    def _is_over(self) -> bool:
+        """Tell whether an error of a wait is the end.
+
+        A connection that breaks cancels, in aiormq, what waits for it: that alone ends nothing.
+        """
+        cancelling = getattr(asyncio.current_task(), "cancelling", None)
+        cancelled = bool(cancelling()) if cancelling is not None else False
+        return self._closed or cancelled or self._settings.is_closed()
 
     async def _open(self) -> Any:
         connection = self._settings.connection
