@@ -7,7 +7,6 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable, Hashable, Sequence
-from types import TracebackType
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
@@ -21,8 +20,7 @@ from .. import (
     process_states,
     utils,
 )
-from ..base.state_machine import State as MachineState
-from ..base.state_machine import StateEventHook, StateMachine, StateMachineMeta, illegal
+from ..base.state_machine import StateMachine, StateMachineMeta
 from ..base.utils import direct, run_hook, unchecked
 from ..event_helper import EventHelper
 from ..futures import CancellableAction
@@ -33,7 +31,17 @@ from ..process_listener import ProcessListener
 from ..process_spec import ProcessSpec
 from ..process_states import ProcessState
 from ..utils import PID_TYPE, SAVED_STATE_TYPE, protected
-from . import _control, _execution, _hooks, _members, _messages, _outcome, _requests, _saving
+from . import (
+    _control,
+    _execution,
+    _hooks,
+    _members,
+    _messages,
+    _outcome,
+    _requests,
+    _saving,
+    _transitions,
+)
 from . import _stepping as stepping
 from ._outputs import emit
 from ._scope import PROCESS_STACK
@@ -444,44 +452,9 @@ class Process(StateMachine, persistence.Savable, metaclass=ProcessStateMachineMe
 
     # --- the ways through the states
 
-    def create_initial_state(self) -> process_states.State:
-        """Make the state that the process starts in."""
-        state: Any = self.create_state(_CREATED, self.run)
-        return state  # type: ignore[no-any-return]
-
-    def transition_failed(
-        self,
-        initial_state: Hashable,
-        final_state: Hashable,
-        exception: Exception,
-        trace: TracebackType,
-    ) -> None:
-        """Go to EXCEPTED, or if the process could not even be created, raise the exception."""
-        if final_state is _CREATED:
-            raise exception.with_traceback(trace)
-        self.transition_to(self.create_state(_EXCEPTED, exception, trace_back=trace))
-
-    def _change_state(self, next_state: MachineState) -> None:
-        last_state = self._state
-        hooked = not self._closed  # else its hooks were dropped with everything else
-        if last_state is not None and not self._transition_failing:
-            if next_state.LABEL not in last_state.ALLOWED:
-                raise illegal(last_state, next_state)
-            if hooked:
-                self.on_exiting()
-                if self._event_callbacks is not None:
-                    self._fire_state_event(StateEventHook.EXITING_STATE, next_state)
-            last_state.do_exit()
-        if hooked:
-            self.on_entering(next_state)  # type: ignore[arg-type]
-            if self._event_callbacks is not None:
-                self._fire_state_event(StateEventHook.ENTERING_STATE, next_state)
-        next_state.do_enter()
-        self._state = next_state
-        if hooked:
-            self.on_entered(last_state)  # type: ignore[arg-type]
-            if self._event_callbacks is not None:
-                self._fire_state_event(StateEventHook.ENTERED_STATE, last_state)
+    create_initial_state = _transitions.create_initial_state
+    transition_failed = _transitions.transition_failed
+    _change_state = _transitions.change_state
 
     def remove_state_event_callback(self, hook: Hashable, callback: Any) -> None:
         """Undo ``add_state_event_callback``; on a closed process there is nothing to undo."""
