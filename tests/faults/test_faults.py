@@ -127,9 +127,8 @@ async def test_a_storm_of_faults(fault_broker, vhost_url, proxy_url, crew, drive
 
     breaking = asyncio.create_task(break_things())
     await asyncio.gather(*[send(STORM // 20) for _ in range(20)])
-    while (
-        inflicted.total() < len(kinds) and not breaking.done()
-    ):  # more come, so that it does not end before it began
+    # More come, so that it does not end before it has begun.
+    while inflicted.total() < len(kinds) and not breaking.done():
         await send(20)
     end = time.monotonic() + LIMIT + STORM / 5
     while True:
