@@ -12,7 +12,7 @@ import kiwipy.rmq
 OWN = "scenario-%s" % uuid.uuid4().hex
 
 
-def connect(url: str) -> Any:
+def connect(url: str, **options: Any) -> Any:
     """Return a communicator with a thread of its own; skip where no RabbitMQ answers."""
     try:
         return kiwipy.rmq.RmqThreadCommunicator.connect(
@@ -20,6 +20,7 @@ def connect(url: str) -> Any:
             message_exchange=OWN,
             task_exchange=OWN + ".tasks",
             task_queue=OWN,
+            **options,
         )
     except ConnectionError as error:
         raise unittest.SkipTest("no RabbitMQ answers: %s" % error)

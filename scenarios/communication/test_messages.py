@@ -6,7 +6,6 @@ import time
 from typing import Any, List
 
 import kiwipy
-import kiwipy.rmq
 
 import plumpy
 from harness.scenario import scenario
@@ -115,14 +114,7 @@ async def test_cancelled_task_is_answered(amqp_url: str) -> None:
 
 def connect_badly(url: str) -> Any:
     """Return a communicator that sends what is neither text nor YAML."""
-    return kiwipy.rmq.RmqThreadCommunicator.connect(
-        connection_params={"url": url},
-        message_exchange=OWN,
-        task_exchange=OWN + ".tasks",
-        task_queue=OWN,
-        testing_mode=True,
-        encoder=lambda _: b"\xff\xfe\xfa",
-    )
+    return connect(url, encoder=lambda _: b"\xff\xfe\xfa")
 
 
 @scenario(
