@@ -359,7 +359,8 @@ def _list(options: argparse.Namespace) -> int:
         for run in runs:
             print(json.dumps(_row(run)))
         return 0
-    _print_table(runs)
+    ended = 0 if options.all else _ended(ledger.counts())
+    _print_table(runs, f"; {ended} that ended are listed with --all" if ended else "")
     return 0
 
 
@@ -382,12 +383,16 @@ def _table(runs: Sequence[Run]) -> Any:
     return table
 
 
-def _print_table(runs: Sequence[Run]) -> None:
+def _ended(counts: dict[str, int]) -> int:
+    return sum(counts.get(state, 0) for state in ("finished", "excepted", "killed"))
+
+
+def _print_table(runs: Sequence[Run], more: str) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     console.print(_table(runs))
-    console.print(f"{len(runs)} processes")
+    console.print(f"{len(runs)} {'process' if len(runs) == 1 else 'processes'}{more}")
 
 
 def _watch(ledger: Any, active: bool | None, limit: int) -> int:
@@ -402,9 +407,10 @@ def _watch(ledger: Any, active: bool | None, limit: int) -> int:
     with Live(auto_refresh=False) as live:
         while True:
             counts: dict[str, int] = ledger.counts()
-            ended = sum(counts.get(state, 0) for state in ("finished", "excepted", "killed"))
             text = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-            progress.update(bar, completed=ended, total=sum(counts.values()), description=text)
+            progress.update(
+                bar, completed=_ended(counts), total=sum(counts.values()), description=text
+            )
             live.update(
                 Group(_table(ledger.all(active=active, limit=limit)), progress), refresh=True
             )

@@ -198,6 +198,7 @@ class TestControl:
             assert expected in output
         code, output = await run("kill", pid)
         assert (code, "no worker runs it" in output) == (1, True)
+        assert (await run("list"))[1].endswith("0 processes; 1 that ended are listed with --all\n")
 
     def test_a_list_that_nobody_reads_is_no_error(self, command, persister):
         """As with ``plumpy list | head``, or with an output that is closed."""
