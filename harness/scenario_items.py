@@ -28,6 +28,7 @@ from harness.export import export
 from harness.matrix import releases
 from harness.matrix.interpreters import this_interpreter
 from harness.matrix.runner import Run, Runner
+from harness.matrix.scripts import with_extras
 from harness.outcome import Observation, Outcome, Verdict, judge
 from harness.pytest_fixtures import FIXTURES, describe, source_of
 from harness.pytest_plugin import flag, setting
@@ -124,11 +125,12 @@ def run_in_release(record: Scenario, release: str, arguments: Mapping[str, Any])
     """
     if record.library is None:
         raise HarnessError(f"scenario {record.id!r} is about Python itself and has no releases")
+    script = export(record, release)
     run = Run(
         name=record.function.__name__,
-        script=export(record, release),
+        script=script,
         interpreter=this_interpreter(),
-        path=(str(releases.fetch(record.library, release)),),
+        path=(str(releases.fetch(with_extras(script, record.library), release)),),
         limit=record.limit,
     )
     seen: list[Observation] = []

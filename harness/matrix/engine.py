@@ -25,7 +25,7 @@ from harness.matrix.installers import NotForThisPython, stop_installers
 from harness.matrix.interpreters import Interpreter
 from harness.matrix.releases import Release, is_kept, obtain, recall
 from harness.matrix.runner import Ran, Run, Runner
-from harness.matrix.scripts import Script, kept_scripts
+from harness.matrix.scripts import Script, kept_scripts, with_extras
 from harness.outcome import Observation, Outcome, Verdict, judge
 from harness.report.model import Report, Result, ScenarioInfo, describe_environment
 from harness.scenario import Scenario
@@ -35,6 +35,8 @@ _INSTALLERS = 4
 
 #: Digests of a script and of the place that it runs in.
 _Key = tuple[str, str]
+#: Project with its extras, release, and tag of the interpreter.
+_Place = tuple[str, str, str]
 #: Called as work gets done: cells done, cells in all.
 Progress = Callable[[int, int], None]
 
@@ -115,8 +117,8 @@ class Engine:
         self._say = say
         self._cache = ResultCache(cache_directory() / "results", say)
         self._durations_file = cache_directory() / "durations.json"
-        self._releases: dict[tuple[str, str, str], Release | HarnessError] = {}
-        self._recalled: dict[tuple[str, str, str], Release | None] = {}
+        self._releases: dict[_Place, Release | HarnessError] = {}
+        self._recalled: dict[_Place, Release | None] = {}
         self._scripts: dict[str, Script] = {}
         self._seen: dict[_Key, list[Observation]] = {}
 
@@ -164,7 +166,7 @@ class Engine:
         cells = [cell for cell in cells if cell.record.id in self._scripts]
         done = 0
         # Project by project: what is quick to get has run before the rest is installed.
-        for group in _quickest_first(cells):
+        for group in self._quickest_first(cells):
             claimed = [cell for cell in group if cell.is_claimed]
             self._recall(claimed)
             self._install([cell for cell in claimed if self._has_no_release(cell)])
@@ -248,13 +250,12 @@ class Engine:
     def _recall(self, cells: Sequence[Cell]) -> None:
         """Take it that releases are as they were installed, for as long as nothing runs there."""
         for cell in cells:
-            if cell.library is not None and cell.release is not None:
-                place = (cell.library, cell.release, cell.interpreter.tag)
-                if place not in self._releases and place not in self._recalled:
-                    try:
-                        self._recalled[place] = recall(*place[:2], cell.interpreter)
-                    except HarnessError as error:
-                        self._releases[place] = error
+            place = self._place(cell)
+            if place and place not in self._releases and place not in self._recalled:
+                try:
+                    self._recalled[place] = recall(*place[:2], cell.interpreter)
+                except HarnessError as error:
+                    self._releases[place] = error
 
     def _has_no_release(self, cell: Cell) -> bool:
         return cell.library is not None and self._release(cell) is None
@@ -263,11 +264,10 @@ class Engine:
         """Install the releases of some cells; those in the cache are looked over."""
         needed: dict[tuple[str, str], dict[str, Interpreter]] = {}
         for cell in cells:
-            if cell.library is not None and cell.release is not None:
-                place = (cell.library, cell.release, cell.interpreter.tag)
-                if place not in self._releases:
-                    by_tag = needed.setdefault(place[:2], {})
-                    by_tag.setdefault(cell.interpreter.tag, cell.interpreter)
+            place = self._place(cell)
+            if place and place not in self._releases:
+                by_tag = needed.setdefault(place[:2], {})
+                by_tag.setdefault(cell.interpreter.tag, cell.interpreter)
 
         def install(item: tuple[tuple[str, str], dict[str, Interpreter]]) -> None:
             (library, release), interpreters = item
@@ -294,11 +294,29 @@ class Engine:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _release(self, cell: Cell) -> Release | HarnessError | None:
+    def _place(self, cell: Cell) -> _Place | None:
         if cell.library is None or cell.release is None:
             return None
-        place = (cell.library, cell.release, cell.interpreter.tag)
+        library = with_extras(self._scripts[cell.record.id].text, cell.library)
+        return library, cell.release, cell.interpreter.tag
+
+    def _release(self, cell: Cell) -> Release | HarnessError | None:
+        place = self._place(cell)
+        if place is None:
+            return None
         return self._releases.get(place) or self._recalled.get(place)
+
+    def _quickest_first(self, cells: Sequence[Cell]) -> list[list[Cell]]:
+        """Return the cells of each project, those with the fewest to be installed first."""
+        groups: dict[str | None, list[Cell]] = {}
+        for cell in cells:
+            groups.setdefault(cell.library, []).append(cell)
+
+        def missing(group: Sequence[Cell]) -> int:
+            places = {place[:2] for cell in group if (place := self._place(cell))}
+            return sum(not is_kept(*place) for place in places)
+
+        return sorted(groups.values(), key=missing)
 
     def _key(self, cell: Cell) -> _Key | None:
         """Return the digests of what a cell runs and of where; None if it cannot run."""
@@ -397,19 +415,6 @@ def _broken(results: Iterable[Result]) -> list[str]:
         + f": {first.observation.message}"
         for first, *others in places.values()
     ]
-
-
-def _quickest_first(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """Return the cells of each project, those with the fewest releases to be installed first."""
-    groups: dict[str | None, list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(cell.library, []).append(cell)
-
-    def missing(group: Sequence[Cell]) -> int:
-        places = {(cell.library, cell.release) for cell in group}
-        return sum(not is_kept(name, release) for name, release in places if name and release)
-
-    return sorted(groups.values(), key=missing)
 
 
 def _builds(interpreters: set[Interpreter]) -> dict[Interpreter, str]:

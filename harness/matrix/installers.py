@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 from harness.errors import HarnessError
 from harness.matrix.index import configuration
 from harness.matrix.interpreters import Interpreter
@@ -49,7 +51,8 @@ def install(requirement: str, site: Path, python: Interpreter) -> None:
     Wheels are taken where there are any. A release that has only its source is built; what it
     depends on is not, because compiling takes minutes and mostly ends in an error.
 
-    :param requirement: for example ``nest-asyncio==1.5.2``
+    :param requirement: for example ``nest-asyncio==1.5.2`` or ``kiwipy[rmq]==0.9.0``; an extra that
+        the release does not have is ignored
     :param site: an empty directory
     :param python: the interpreter that it is for
     :raises NotForThisPython: if it does not support that interpreter
@@ -106,7 +109,7 @@ def has_pip(path: str) -> bool:
 def _attempts(requirement: str, site: Path, python: Interpreter) -> Iterator[_Attempt]:
     """Yield what to try, in order; the next only if the one before lacked something."""
     uv = find_uv()
-    name = requirement.partition("==")[0]
+    name = Requirement(requirement).name
     # Wheels first: they take no build, and what builds on one machine may not on the next.
     all_wheels = ["--only-binary", ":all:"]
     choices: tuple[list[str], ...] = (all_wheels, [*all_wheels, "--no-binary", name], [])

@@ -2,7 +2,8 @@
 
 ``fetch`` returns a directory to put first on ``sys.path``. uv or pip install into it, so the user's
 index, credentials and proxies apply and dependencies are resolved. A pure release without
-dependencies is kept once for every interpreter, any other once for each.
+dependencies is kept once for every interpreter, any other once for each. A project with extras,
+``kiwipy[rmq]``, is kept apart from the project alone.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def released_versions(
 def fetch(library: str, release: str, python: Interpreter | str | None = None) -> Path:
     """Return the directory of a release, installing it first if need be.
 
-    :param library: project name
+    :param library: project name, with the extras that are wanted: ``kiwipy[rmq]``
     :param release: version
     :param python: the interpreter it is for, or the path of one; default: the running one
     :raises NotForThisPython: if the release does not support that interpreter
@@ -116,30 +117,30 @@ def obtain(
 
     A kept directory that no longer has the bytes that were installed is installed again.
     """
-    name = canonicalize_name(library)
+    wanted = _Wanted.parse(library)
     try:
         version = str(Version(release))
     except InvalidVersion:
         raise HarnessError(
             f"{release!r} is not a release number of {library}; write for example 1.5.2"
         ) from None
-    home = cache_directory() / "releases" / name / version
-    found = _kept(home, name, version, python, say)
+    home = wanted.home(version)
+    found = _kept(home, wanted, version, python, say)
     if found is not None:
         return found
-    with locked(cache_directory() / "locks" / f"{name}-{version}"):
-        found = _kept(home, name, version, python, say)
+    with locked(cache_directory() / "locks" / f"{wanted.folder}-{version}"):
+        found = _kept(home, wanted, version, python, say)
         if found is not None:
             return found
         if offline or configuration().offline:
             raise HarnessError(
-                f"{name} {version} for Python {python.version} is not in the cache and the "
+                f"{wanted} {version} for Python {python.version} is not in the cache and the "
                 "package index may not be asked (offline); go online once to get it"
             )
-        _refuse_unsuitable(name, version, python, say)
+        _refuse_unsuitable(wanted.name, version, python, say)
         _refuse_again(home, python)
         try:
-            return _install(home, name, version, python)
+            return _install(home, wanted, version, python)
         except IndexFailed:
             raise
         except HarnessError as error:
@@ -172,8 +173,8 @@ def _refuse_again(home: Path, python: Interpreter) -> None:
 
 
 def is_kept(library: str, release: str) -> bool:
-    """Whether the cache has a release for at least one interpreter."""
-    home = cache_directory() / "releases" / canonicalize_name(library) / str(Version(release))
+    """Whether the cache has a release for at least one interpreter; named as for :func:`fetch`."""
+    home = _Wanted.parse(library).home(str(Version(release)))
     return any(home.glob("*/release.json"))
 
 
@@ -232,17 +233,42 @@ def recall(library: str, release: str, python: Interpreter) -> Release | None:
 
     :raises NotForThisPython: if the release does not support that interpreter
     """
-    name, version = canonicalize_name(library), str(Version(release))
-    home = cache_directory() / "releases" / name / version
+    wanted, version = _Wanted.parse(library), str(Version(release))
+    home = wanted.home(version)
     for tag in (_ANY, python.tag):
         try:
             record = _Record.read(home / tag)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
         if record is not None:
-            _refuse(name, version, record.requires_python, python)
-            return Release(name, version, home / tag / "site", record.digest)
+            _refuse(wanted.name, version, record.requires_python, python)
+            return Release(wanted.name, version, home / tag / "site", record.digest)
     return None
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A project and the extras of it that are wanted."""
+
+    name: str
+    extras: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, library: str) -> _Wanted:
+        name, _, extras = library.partition("[")
+        given = extras.rstrip("]").split(",") if extras else ()
+        return cls(canonicalize_name(name), tuple(sorted({canonicalize_name(x) for x in given})))
+
+    def __str__(self) -> str:
+        return f"{self.name}[{','.join(self.extras)}]" if self.extras else self.name
+
+    @property
+    def folder(self) -> str:
+        """Its name in the cache: brackets would be a pattern to some of what reads the paths."""
+        return "+".join((self.name, *self.extras))
+
+    def home(self, version: str) -> Path:
+        return cache_directory() / "releases" / self.folder / version
 
 
 @dataclass(frozen=True)
@@ -260,7 +286,9 @@ class _Record:
         return cls(str(plain["digest"]), str(plain["signature"]), str(plain["requires_python"]))
 
 
-def _kept(home: Path, name: str, version: str, python: Interpreter, say: Say) -> Release | None:
+def _kept(
+    home: Path, wanted: _Wanted, version: str, python: Interpreter, say: Say
+) -> Release | None:
     for tag in (_ANY, python.tag):
         place = home / tag
         try:
@@ -276,18 +304,21 @@ def _kept(home: Path, name: str, version: str, python: Interpreter, say: Say) ->
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             record, intact = None, False
         if record is None or not intact:
-            say(f"{name} {version}: its directory in the cache was changed; installing it again")
+            say(f"{wanted} {version}: its directory in the cache was changed; installing it again")
             remove(place)
             continue
-        _refuse(name, version, record.requires_python, python)
+        _refuse(wanted.name, version, record.requires_python, python)
         if os.stat(place / "site").st_mode & stat.S_IWUSR:
             _protect(place / "site")
-        return Release(name, version, place / "site", record.digest)
+        return Release(wanted.name, version, place / "site", record.digest)
     return None
 
 
 def _releases_in_cache(name: str) -> list[Version]:
-    places = (cache_directory() / "releases" / name).glob("*/*/release.json")
+    home = cache_directory() / "releases"
+    places = [
+        path for form in (name, f"{name}+*") for path in home.glob(f"{form}/*/*/release.json")
+    ]
     return sorted({Version(place.parent.parent.name) for place in places})
 
 
@@ -317,19 +348,20 @@ def _refuse(name: str, version: str, requires: str, python: Interpreter) -> None
         )
 
 
-def _install(home: Path, name: str, version: str, python: Interpreter) -> Release:
+def _install(home: Path, wanted: _Wanted, version: str, python: Interpreter) -> Release:
+    name = wanted.name
     home.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=home))
     try:
         site = draft / "site"
         site.mkdir()
-        install(f"{name}=={version}", site, python)
+        install(f"{wanted}=={version}", site, python)
         metadata = _metadata(site)
         if name not in metadata:
             raise HarnessError(
                 f"{name} {version} was installed but left no metadata; is the index in order?"
             )
-        tag = _ANY if _suits_all(site, metadata) else python.tag
+        tag = _ANY if _suits_all(site, metadata, bool(wanted.extras)) else python.tag
         record = {
             "layout": _LAYOUT,
             "digest": bytes_digest(site),
@@ -367,12 +399,16 @@ def _metadata(site: Path) -> dict[str, dict[str, str]]:
     return found
 
 
-def _suits_all(site: Path, metadata: dict[str, dict[str, str]]) -> bool:
-    """Whether a directory serves every interpreter: one pure distribution, no dependencies."""
+def _suits_all(site: Path, metadata: dict[str, dict[str, str]], with_extras: bool) -> bool:
+    """Whether a directory serves every interpreter: one pure distribution, no dependencies.
+
+    An extra may mean something for another interpreter that it does not mean for this one.
+    """
     if len(metadata) != 1:
         return False
     (only,) = metadata.values()
-    if any(map(_is_needed, only["Requires-Dist"].splitlines())):
+    requirements = only["Requires-Dist"].splitlines()
+    if any(with_extras or _is_needed(one) for one in requirements):
         return False
     wheel = HeaderParser().parsestr(
         next(iter(site.glob("*.dist-info/WHEEL"))).read_text(encoding="utf-8")

@@ -6,10 +6,14 @@ import functools
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import harness.export
 from harness.directories import cache_directory
@@ -58,6 +62,24 @@ class Script:
             any(word in text for word in _TELLS_RELEASE),
             tuple(name for name in _OUTSIDE if name in text),
         )
+
+
+def with_extras(text: str, library: str) -> str:
+    """Return a project with the extras that the header of a script wants: ``kiwipy[rmq]``.
+
+    :param text: the script
+    :param library: project name
+    """
+    return _wanted_with_extras(text).get(canonicalize_name(library), library)
+
+
+@functools.lru_cache(maxsize=256)
+def _wanted_with_extras(text: str) -> dict[str, str]:
+    listed = re.search(r"^# dependencies = (\[.*\])$", text, re.MULTILINE)
+    found = [Requirement(one) for one in (json.loads(listed[1]) if listed else ()) if "[" in one]
+    return {
+        canonicalize_name(one.name): f"{one.name}[{','.join(sorted(one.extras))}]" for one in found
+    }
 
 
 def kept_scripts() -> Scripts:

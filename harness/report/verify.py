@@ -19,6 +19,7 @@ from harness.matrix.cells import Cell
 from harness.matrix.engine import Engine
 from harness.matrix.interpreters import Interpreter
 from harness.matrix.releases import fetch
+from harness.matrix.scripts import with_extras
 from harness.outcome import Observation, Outcome, Verdict
 from harness.report.grid import is_bad, is_good, word
 from harness.report.model import Report, Result, ScenarioInfo
@@ -134,7 +135,8 @@ def run_by_hand(record: Scenario, script: str, interpreter: Interpreter, result:
     """Run a script as a reader of the report will: a file, an interpreter and one release."""
     paths = []
     if result.library is not None and result.release is not None:
-        paths.append(str(fetch(result.library, result.release, interpreter)))
+        library = with_extras(script, result.library)
+        paths.append(str(fetch(library, result.release, interpreter)))
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"{record.id}.py"
         file.write_text(script, encoding="utf-8")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import harness.export
 from harness.matrix.cells import ReleaseChoice, plan
 from harness.matrix.engine import Engine, Grid, Interrupted
 from harness.matrix.interpreters import Interpreter, this_interpreter
@@ -210,3 +211,24 @@ def test_interrupt_keeps_what_is_done(demo: Any, jobs: int) -> None:
     assert calls == [0, 1]
     assert len(stop.value.grid.results) == 1
     assert run(file).ran == 2
+
+
+def test_cell_has_the_extras_that_its_script_needs(
+    demo: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another scenario about the same release is run in the release alone."""
+    monkeypatch.setitem(harness.export._EXTRAS, "demo", ("demo", "more"))
+    demo.release("1.0", requires=["helper; extra == 'more'"])
+    demo.release("1.1", "raise ImportError('no helper')")  # it has no such extra
+    demo.wheels.add("helper", "1.0", {"helper.py": ""})
+    bodies = {
+        "D1": "import demo, helper; demo.check()",
+        "D2": "import importlib; importlib.import_module('helper')",
+    }
+    told = {
+        id: outcomes(run(demo.scenario("demo", id=id, body=body))) for id, body in bodies.items()
+    }
+    assert told == {
+        "D1": {"1.0": "healthy", "1.1": "not-applicable"},
+        "D2": {"1.0": "not-applicable", "1.1": "not-applicable"},
+    }

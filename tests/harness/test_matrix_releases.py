@@ -15,7 +15,7 @@ from harness.errors import HarnessError
 from harness.matrix import releases
 from harness.matrix.installers import NotForThisPython
 from harness.matrix.interpreters import discover, this_interpreter
-from harness.matrix.releases import fetch, obtain, released_versions
+from harness.matrix.releases import fetch, is_kept, obtain, recall, released_versions
 
 
 def test_fetch_gives_a_directory_to_import_from(wheels: Any) -> None:
@@ -57,6 +57,56 @@ def test_extra_is_no_dependency_and_the_directory_is_shared(wheels: Any) -> None
     wheels.add("demo", "1.0", {"demo.py": ""}, requires=["helper; extra == 'more'"])
     paths = {fetch("demo", "1.0", one) for one in discover().interpreters}
     assert len(paths) == 1
+
+
+def test_project_with_an_extra_is_kept_apart_from_the_project_alone(wheels: Any) -> None:
+    wheels.add("demo", "1.0", {"demo.py": ""}, requires=["helper; extra == 'more'"])
+    wheels.add("helper", "1.0", {"helper.py": ""})
+    alone = fetch("demo", "1.0")
+    assert not is_kept("demo[more]", "1.0")
+    more = fetch("Demo[More]", "1.0")
+    assert (more / "helper.py").exists()
+    assert not (alone / "helper.py").exists()
+    assert (fetch("demo", "1.0"), fetch("demo[more]", "1.0")) == (alone, more)
+    assert recall("demo[more]", "1.0", this_interpreter()) == obtain(
+        "demo[more]", "1.0", this_interpreter()
+    )
+
+
+def test_extra_for_another_python_only_is_resolved_for_each(wheels: Any) -> None:
+    """What has nothing to install here may have something there."""
+    wheels.add(
+        "demo", "1.0", {"demo.py": ""}, requires=["helper; extra=='more' and python_version<'3'"]
+    )
+    path = fetch("demo[more]", "1.0")
+    assert path.parent.name == this_interpreter().tag
+
+
+def test_extra_that_a_release_does_not_have_is_ignored(wheels: Any) -> None:
+    wheels.add("demo", "1.0", {"demo.py": "answer = 42\n"})
+    assert (fetch("demo[more]", "1.0") / "demo.py").read_text() == "answer = 42\n"
+
+
+def test_releases_with_an_extra_are_recognised_by_their_bytes(wheels: Any) -> None:
+    for version, text in (("1.0", "a"), ("1.1", "a"), ("1.2", "b")):
+        wheels.add(
+            "demo", version, {"demo.py": f"{text} = 1\n"}, requires=["helper; extra == 'more'"]
+        )
+    wheels.add("helper", "1.0", {"helper.py": ""})
+    here = this_interpreter()
+    one, two, three = (obtain("demo[more]", version, here) for version in ("1.0", "1.1", "1.2"))
+    assert one.digest == two.digest != three.digest
+    assert one.digest != obtain("demo", "1.0", here).digest
+
+
+def test_project_that_is_kept_with_an_extra_only_is_known_offline(
+    wheels: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheels.add("demo", "1.0", {"demo.py": ""})
+    fetch("demo[more]", "1.0")
+    monkeypatch.setenv("PIP_NO_INDEX", "0")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple/")
+    assert list(map(str, released_versions("demo"))) == ["1.0"]
 
 
 def test_equal_bytes_are_recognised(wheels: Any) -> None:

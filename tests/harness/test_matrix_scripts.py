@@ -11,7 +11,7 @@ import pytest
 from harness.errors import HarnessError
 from harness.export import export
 from harness.matrix import scripts
-from harness.matrix.scripts import Script, Scripts
+from harness.matrix.scripts import Script, Scripts, with_extras
 from harness.scenario import Scenario
 from harness.selection import select
 
@@ -129,3 +129,17 @@ def test_script_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not Script.of("os.environ['AMQP_URL']").looks_outside
     assert Script.of("import importlib.metadata").tells_release
     assert Script.of("a").digest != Script.of("b").digest
+
+
+@pytest.mark.parametrize(
+    ("library", "expected"),
+    [("demo", "demo[more]"), ("De.mo2", "de_mo2[a,b]"), ("helper", "helper"), ("other", "other")],
+)
+def test_extras_are_those_that_the_header_names(library: str, expected: str) -> None:
+    listed = '["demo[more]==1.0", "de_mo2[b,a]", "helper==2"]'
+    text = f'# /// script\n# requires-python = ">=3.9"\n# dependencies = {listed}\n# ///\n'
+    assert with_extras(text, library) == expected
+
+
+def test_script_without_a_header_wants_no_extras() -> None:
+    assert with_extras("pass\n", "demo") == "demo"
