@@ -71,6 +71,8 @@ class ScenarioItem(pytest.Function):
     record: Scenario
     #: Release to run in; None is what is installed.
     release: str | None
+    #: Of how many equal items this is one, as pytest-repeat asks for.
+    count: int
     #: The threads that ran before the body.
     threads: Collection[threading.Thread] = ()
     #: What the exported script showed, where that is what runs.
@@ -78,14 +80,23 @@ class ScenarioItem(pytest.Function):
 
     @classmethod
     def make(
-        cls, collector: pytest.Module, name: str, record: Scenario, release: str | None
+        cls,
+        collector: pytest.Module,
+        name: str,
+        record: Scenario,
+        release: str | None,
+        step: int = 1,
+        count: int = 1,
     ) -> ScenarioItem:
-        shown = name if release is None else f"{name}[{record.library} {release}]"
+        parts = [] if release is None else [f"{record.library} {release}"]
+        parts += [f"{step}-{count}"] if count > 1 else []
+        shown = f"{name}[{'-'.join(parts)}]" if parts else name
         item: ScenarioItem = cls.from_parent(
             collector, name=shown, callobj=_as_plain_function(record)
         )
         item.record = record
         item.release = release
+        item.count = count
         item.extra_keyword_matches.add(record.id)
         item.add_marker("scenario")
         item.add_marker(record.family)
@@ -189,7 +200,12 @@ class Session:
             shown = () if flag(self._config, "installed-only") else record.shown_in
             here = record.library and installed_release(record.library)
             wanted = [None, *(release for release in shown if release != here)]
-        return [ScenarioItem.make(collector, name, record, release) for release in wanted]
+        count = _count(collector, record)
+        return [
+            ScenarioItem.make(collector, name, record, release, step, count)
+            for release in wanted
+            for step in range(1, max(1, count) + 1)
+        ]
 
     def check_ids(self, items: Iterable[pytest.Item]) -> None:
         """Refuse two scenarios of one id: a report could not tell them apart."""
@@ -303,6 +319,7 @@ class Session:
             release = installed_release(library)
         known = {} if library is None or release is None else {library: release}
         info = ScenarioInfo.of(record)
+        again = f"--count {item.count} " if item.count > 1 else ""
         result = Result(
             scenario=record.id,
             python=platform.python_version(),
@@ -315,7 +332,7 @@ class Session:
                 can_fail=record.can_fail,
             ),
             observation=observation,
-            command=f"pytest {shlex.quote(item.nodeid)}",
+            command=f"pytest {again}{shlex.quote(item.nodeid)}",
         )
         if result.verdict.is_failure or observation.outcome is Outcome.BROKEN:
             report.outcome = "failed"
@@ -421,6 +438,22 @@ def _pinned(requirements: Iterable[str]) -> dict[str, tuple[str, ...]]:
         name = canonicalize_name(requirement.name)
         pins[name] = (*pins.get(name, ()), pin.version)
     return pins
+
+
+def _count(collector: pytest.Module, record: Scenario) -> int:
+    """Return how often pytest-repeat is asked to run a scenario; once where it is not active."""
+    plugins = collector.config.pluginmanager
+    if not (plugins.hasplugin("repeat") or plugins.hasplugin("pytest_repeat")):
+        return 1
+    marks = [*getattr(record.function, "pytestmark", ()), *collector.iter_markers("repeat")]
+    for mark in marks:
+        if mark.name == "repeat":
+            if len(mark.args) != 1 or not isinstance(mark.args[0], int):
+                raise HarnessError(
+                    f"scenario {record.id!r}: the mark repeat needs a number, as in repeat(20)"
+                )
+            return int(mark.args[0])
+    return int(collector.config.getoption("count"))
 
 
 def _why_not(item: ScenarioItem) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -346,6 +347,85 @@ def test_the_environment_and_the_ini_file_are_twins_of_the_options(
     assert made == ["from_environment", "from_ini", "from_option"]
 
 
+STAND_IN = """
+def pytest_addoption(parser):
+    parser.addoption("--count", default=1, type=int)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "repeat(n): run a test n times")
+"""
+
+
+@pytest.fixture
+def repeat(pytester: pytest.Pytester) -> list[str]:
+    """Return the options that make pytest-repeat active: itself, or what stands in for it."""
+    if importlib.util.find_spec("pytest_repeat") is not None:
+        return []
+    pytester.makepyfile(pytest_repeat=STAND_IN)
+    return ["-p", "pytest_repeat"]
+
+
+def test_count_of_pytest_repeat_makes_each_run_an_item(
+    pytester: pytest.Pytester, library: Path, repeat: list[str]
+) -> None:
+    """Each has a verdict of its own: this one fails in its second run."""
+    seen = "assert os.path.getsize('tries') == 2"
+    write(
+        library,
+        entry("K1", ALWAYS, "with open('tries', 'a') as f:\n        f.write('x')", seen),
+        entry("K2", ALWAYS, FAILS),
+    )
+    result = run(pytester, "-v", *repeat, "--count=3", "-k", "K1")
+    result.assert_outcomes(passed=2, failed=1, deselected=3)
+    result.stdout.fnmatch_lines(
+        [
+            "*::test_k1[[]1-3[]] REPRODUCED*",
+            "*::test_k1[[]2-3[]] NOT-REPRODUCED*",
+            "*::test_k1[[]3-3[]] REPRODUCED*",
+            "*replay: pytest *--count 3 *::test_k1[[]2-3[]]*",
+        ]
+    )
+
+
+def test_count_of_pytest_repeat_works_with_xdist_a_list_and_one_id(
+    pytester: pytest.Pytester, library: Path, repeat: list[str]
+) -> None:
+    write(library, entry("K1", ALWAYS, FAILS), entry("K2", NEVER, PASSES))
+    run(pytester, *repeat, "--count=4", "-n", "2").assert_outcomes(passed=8)
+    listed = run(pytester, *repeat, "--count=4", "--harness-list")
+    listed.stdout.fnmatch_lines(["*K1 *about K1*", "*K2 *about K2*", "2 scenarios"])
+    item = "family_one/test_some.py::test_k1[2-4]"
+    run(pytester, *repeat, "--count=4", item).assert_outcomes(passed=1)
+
+
+def test_mark_repeat_beats_the_count(
+    pytester: pytest.Pytester, library: Path, repeat: list[str]
+) -> None:
+    write(
+        library, "@pytest.mark.repeat(3)\n" + entry("K1", ALWAYS, FAILS), entry("K2", ALWAYS, FAILS)
+    )
+    run(pytester, *repeat).assert_outcomes(passed=4)
+    run(pytester, *repeat, "--count=2").assert_outcomes(passed=5)
+
+
+def test_mark_repeat_without_a_number_is_one_clear_message(
+    pytester: pytest.Pytester, library: Path, repeat: list[str]
+) -> None:
+    write(library, "@pytest.mark.repeat\n" + entry("K1", ALWAYS, FAILS))
+    result = run(pytester, *repeat)
+    result.stdout.fnmatch_lines(["*'K1': the mark repeat needs a number, as in repeat(20)"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_an_option_count_of_another_plugin_repeats_nothing(
+    pytester: pytest.Pytester, library: Path
+) -> None:
+    pytester.makepyfile(other=STAND_IN)
+    write(library, entry("K1", ALWAYS, FAILS))
+    run(pytester, "-p", "no:repeat", "-p", "other", "--count=3").assert_outcomes(passed=1)
+
+
 @pytest.fixture
 def two_releases(wheels: Any) -> None:
     """Publish a library that was bad in 1.0 and is good in 2.0; neither is installed."""
@@ -378,6 +458,17 @@ def test_a_release_that_the_user_names_is_the_only_one_that_runs(
     result = run(pytester, "--harness-release=shown-lib==1.0")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*K1 regression with shown-lib 1.0*wrong answer*"])
+
+
+@pytest.mark.usefixtures("two_releases")
+def test_each_release_is_repeated(
+    pytester: pytest.Pytester, library: Path, repeat: list[str]
+) -> None:
+    write(library, entry("K1", "shown-lib<2", *ASKS, more="shown_in=['1.0', '2.0']"))
+    result = run(pytester, "-v", "--count=2", *repeat)
+    result.assert_outcomes(passed=4, skipped=2)
+    result.stdout.fnmatch_lines(["*::test_k1[[]1-2[]] SKIPPED*"])
+    result.stdout.fnmatch_lines(["*::test_k1[[]shown-lib 1.0-2-2[]] REPRODUCED*"])
 
 
 @pytest.mark.usefixtures("two_releases")
