@@ -41,7 +41,7 @@ async def answered(send: Any, *args: Any) -> Any:
     id="K10",
     title="The caller of an RPC whose subscriber is cancelled waits for ever",
     source="https://github.com/aiidateam/aiida-core/issues/5219",
-    present=("kiwipy",),
+    present=("kiwipy>=0.7.6",),
     python=">=3.9",
 )
 async def test_cancelled_subscriber_answers_its_caller(amqp_url: str) -> None:
@@ -92,7 +92,7 @@ async def test_cancelled_wrapped_subscriber_answers_its_caller(amqp_url: str) ->
     id="K11",
     title="A task whose subscriber raises kiwipy.CancelledError is never answered",
     source="https://github.com/aiidateam/kiwipy/blob/develop/src/kiwipy/rmq/tasks.py",
-    present=("kiwipy",),
+    present=("kiwipy>=0.7.6",),
     python=">=3.9",
 )
 async def test_cancelled_task_is_answered(amqp_url: str) -> None:

@@ -114,7 +114,7 @@ async def test_message_for_a_process_is_handled_in_its_loops_thread(amqp_url: st
     id="B08",
     title="A subscriber of a raw communicator runs in the communicator's thread",
     source="https://github.com/aiidateam/kiwipy/pull/52",
-    present=("kiwipy",),
+    present=("kiwipy>=0.7.6",),
     python=">=3.9",
 )
 async def test_subscriber_runs_in_the_thread_of_its_loop(amqp_url: str) -> None:
