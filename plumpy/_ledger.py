@@ -410,6 +410,14 @@ class Ledger:
                 lease.term,
             )
 
+    def release_all(self, worker: str) -> None:
+        """Give every process of a worker back, for any other to take."""
+        with self.transaction() as execute:
+            execute(
+                "UPDATE runs SET worker = NULL, expires = 0 WHERE worker = ? AND active = 1",
+                worker,
+            )
+
     def postpone(self, lease: Lease, seconds: float) -> None:
         """Give a process back, for any worker to take after some time."""
         with self.transaction() as execute:

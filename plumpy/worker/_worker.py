@@ -406,12 +406,19 @@ class Worker:
             if late:
                 await asyncio.wait(late, timeout=_PATIENCE)
         await asyncio.gather(*list(self._tasks), return_exceptions=True)
-        await _bounded(*[self.release(running.lease) for running in left])
+        await _bounded(self._release_all())
         await asyncio.wait([asyncio.wrap_future(self._consumer.flush())], timeout=_PATIENCE)
         self._consumer.close()
         self._waiter.close()
         self._database.close()
         _LOGGER.info("%s has stopped", self.name)
+
+    async def _release_all(self) -> None:
+        """Give back what was run here, and what was leased but did not get that far."""
+        try:
+            await self.database(lambda: self.ledger.release_all(self.name))
+        except PersistenceError as exc:
+            _LOGGER.warning("processes are given back only when their leases end: %s", exc)
 
     async def _end_of(self, tasks: list[asyncio.Task[None]]) -> list[asyncio.Task[None]]:
         """Wait for tasks until the limit, or until there is a hurry; return those that go on."""

@@ -177,6 +177,12 @@ class TestLeases:
         ledger.release(lease)
         assert ledger.adopt("q", "b", 60, 1) == [Lease(PID, "b", 2)]
 
+    def test_a_worker_gives_back_all_that_it_has_and_nothing_else(self, ledger):
+        ledger.open(PID, worker="a", caller=None, **NEW)
+        ledger.open('"other"', worker="b", caller=None, **NEW)
+        ledger.release_all("a")
+        assert [lease.pid for lease in ledger.adopt("q", "c", 60, 10)] == [PID]
+
     def test_a_postponed_process_can_be_taken_later_only(self, ledger):
         lease = ledger.open(PID, worker="a", caller=None, **NEW)
         ledger.postpone(lease, 60)

@@ -351,6 +351,26 @@ class TestTakingOver:
         with pytest.raises((kiwipy.UnroutableError, kiwipy.RemoteException)):
             await controller.get_status(pid)
 
+    async def test_stopping_gives_back_what_was_leased_and_not_begun(
+        self, communicator, persister, controller, monkeypatch
+    ):
+        made = Worker(communicator, persister, poll=0.05)
+        leased = asyncio.Event()
+
+        def stopped_before_it_runs(process: plumpy.Process, lease: Any) -> None:
+            process.close()
+            leased.set()
+
+        monkeypatch.setattr(made, "run_process", stopped_before_it_runs)
+        running = asyncio.create_task(made.run())
+        await until(lambda: hasattr(made, "_consumer"))
+        await controller.launch_process(Waits, nowait=True)
+        await leased.wait()
+        made.stop()
+        await asyncio.wait_for(running, TIMEOUT)
+        (run,) = persister.ledger().all()
+        assert (run.active, run.worker) == (True, None)
+
 
 class TestMessages:
     """Whatever arrives is read without running anything, or refused."""
