@@ -83,7 +83,7 @@ async def test_processes_are_controlled_by_broadcast_while_they_run(amqp_url: st
     id="B20",
     title="A message for a process is handled in the communicator's thread",
     source="https://github.com/aiidateam/plumpy/pull/150",
-    present=("plumpy>=0.16,<=0.26.1",),
+    present=("plumpy>=0.18,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
     prepare=check_asyncio,
@@ -199,7 +199,7 @@ async def test_launch_task_is_taken_up_in_the_thread_of_the_loop(amqp_url: str) 
     id="B12",
     title="An RPC reply to an idle worker's caller is lost until the worker wakes up",
     source="https://docs.python.org/3/library/asyncio-dev.html#concurrency-and-multithreading",
-    present=("plumpy>=0.16,<=0.26.1",),
+    present=("plumpy>=0.18,<=0.26.1",),
     shown_in=("0.26.1",),
     limit=60,  # a thousand round trips take 2 to 5 s
     python=">=3.9",
