@@ -34,7 +34,11 @@ def _plant_an_apply_that_forgets() -> None:
     planted=_plant_an_apply_that_forgets,
 )
 async def test_second_apply_changes_nothing() -> None:
-    """None known: a guard, as libraries apply nest_asyncio each for itself, so many times."""
+    """Symptom: none known: a guard, as libraries apply nest_asyncio each for itself, so many times.
+
+    Cause: what was patched notes it, and a later apply() leaves it alone. One that forgot would
+    wrap a wrapper at each call.
+    """
 
     def patched() -> List[Any]:
         loop = type(asyncio.get_event_loop())
@@ -61,6 +65,7 @@ async def test_loop_class_of_ones_own_may_check_whether_it_runs() -> None:
     """Symptom: "This event loop is already running", from a loop class with a run method of its own
     that begins as asyncio's does: with _check_running().
 
+    Cause: apply() replaces the run methods of asyncio's loop, and leaves the one that refuses.
     Fix: nest_asyncio 1.3.1 makes that method let everything pass.
     """
 

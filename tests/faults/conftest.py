@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import resource
 import select
@@ -47,13 +46,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def table(request: pytest.FixtureRequest) -> Callable[[str, str, str], None]:
     """Add a row to the table that is printed at the end."""
     return lambda *row: request.node.user_properties.append((_ROW, row))
-
-
-@pytest.fixture(autouse=True)
-def collected() -> Iterator[None]:
-    """Have what broken connections leave behind collected where its warnings are expected."""
-    yield
-    gc.collect()
 
 
 class Proxy:

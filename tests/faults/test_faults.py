@@ -27,8 +27,10 @@ FULL = os.environ.get("HARNESS_FAULTS") == "full"
 SEED = int(os.environ.get("HARNESS_FAULTS_SEED") or time.time())
 STORM = int(os.environ.get("HARNESS_FAULTS_PROCESSES") or (10_000 if FULL else 100))
 
-# aiormq leaves the streams of a connection that was broken to the garbage collector.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("collected"),
+]
 
 
 @pytest.fixture

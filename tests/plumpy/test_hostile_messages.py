@@ -34,6 +34,12 @@ from plumpy.worker import Worker
 
 from . import hostile_corpus as corpus
 
+# Some of the frames have the broker break the connection.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.usefixtures("collected"),
+]
+
 TIMEOUT = 20
 NAME = __name__
 
