@@ -78,6 +78,9 @@ class Proxy:
 
     def close(self) -> None:
         """Stop."""
+        # close() alone leaves a thread in accept().
+        with contextlib.suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
         self.let()
         self.cut()
