@@ -1,19 +1,30 @@
 """What tests of several rooms share."""
 
 import gc
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 
-@pytest.fixture
-def collected(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Have what broken connections leave behind collected where its warnings are expected.
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "breaks_connections: what its connections leave behind is no fault of the test"
+    )
 
-    aiormq leaves the streams of a connection that was broken to the garbage collector; a test that
-    breaks some takes this fixture and the mark that ignores PytestUnraisableExceptionWarning.
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Collect what broken connections leave behind before another test is blamed for it.
+
+    aiormq leaves the streams of a connection that was broken to the garbage collector; pytest keeps
+    what a test was given and what it logged, connections included, until after its last fixture.
     """
-    yield
-    # pytest keeps what the test was given, connections included, until after the last fixture.
-    request.node.funcargs.clear()
-    gc.collect()
+    result = yield
+    if item.get_closest_marker("breaks_connections"):
+        before, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        try:
+            gc.collect()
+        finally:
+            sys.unraisablehook = before
+    return result

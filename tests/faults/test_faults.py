@@ -29,7 +29,7 @@ STORM = int(os.environ.get("HARNESS_FAULTS_PROCESSES") or (10_000 if FULL else 1
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.usefixtures("collected"),
+    pytest.mark.breaks_connections,
 ]
 
 

@@ -37,7 +37,7 @@ from . import hostile_corpus as corpus
 # Some of the frames have the broker break the connection.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.usefixtures("collected"),
+    pytest.mark.breaks_connections,
 ]
 
 TIMEOUT = 20
