@@ -160,6 +160,10 @@ class Pipeline:
         if listens:
             self._loop.call_later(_LULL, self._take)
         if self._task is None and not self._closed:
+            if self._settings.is_closed():
+                # The loop is about to stop: a task made now might never take its first step.
+                self._close()
+                return
             self._task = self._loop.create_task(self._maintain())
         self._write_now()
 
