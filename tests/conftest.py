@@ -1,6 +1,7 @@
 """What tests of several rooms share."""
 
 import gc
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -8,6 +9,9 @@ import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell ignores SIGINT for what it runs in the background, and children inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line(
         "markers", "breaks_connections: what its connections leave behind is no fault of the test"
     )
