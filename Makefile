@@ -5,6 +5,8 @@ TOX := $(TOOLS)/bin/tox
 # Interpreters that pyenv installed are not on PATH unless it was told so; tox finds what PATH has.
 PYENV_ROOT ?= $(or $(shell pyenv root 2>/dev/null),$(HOME)/.pyenv)
 empty :=
+# uv brings certificates of its own, which a network with a proxy of its own does not have.
+export UV_SYSTEM_CERTS ?= 1
 export PATH := $(PATH):$(subst $(empty) $(empty),:,$(wildcard $(PYENV_ROOT)/versions/3.*/bin))
 
 .PHONY: scenarios test lint pythons matrix coverage docs faults stability clean

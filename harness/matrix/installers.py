@@ -119,8 +119,13 @@ def _attempts(requirement: str, site: Path, python: Interpreter) -> Iterator[_At
             options = ["--quiet", "--color", "never", *([] if config.urls else ["--no-index"])]
             where = ["--python", python.path, "--target", str(site)]
             command = [uv, "pip", "install", *options, *wheels, *where, requirement]
-            # A linked file would be one with uv's own cache, and ours are made read-only.
-            yield _Attempt("uv", command, {**config.environment_for_uv(), "UV_LINK_MODE": "copy"})
+            environment = {
+                # A linked file would be one with uv's own cache, and ours are made read-only.
+                "UV_LINK_MODE": "copy",
+                # As the index is asked: a network with a proxy has certificates that uv has not.
+                "UV_SYSTEM_CERTS": os.environ.get("UV_SYSTEM_CERTS", "1"),
+            }
+            yield _Attempt("uv", command, {**config.environment_for_uv(), **environment})
     if has_pip(python.path):
         options = ["--quiet", "--disable-pip-version-check", "--no-compile", "--target", str(site)]
         for wheels in choices:
