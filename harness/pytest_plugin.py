@@ -15,6 +15,7 @@ import pytest
 from harness.errors import HarnessError
 
 if TYPE_CHECKING:
+    from harness.pytest_results import Results
     from harness.scenario_items import Session
 
 #: name -> (default, help); each is ``--harness-NAME``, ``HARNESS_NAME`` and ini ``harness_name``.
@@ -100,6 +101,7 @@ class Scenarios:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._session: Session | None = None
+        self._results: Results | None = None
         if config.getoption("harness_release") or config.getini("harness_release"):
             self._open_session()  # refuses a release that cannot be meant before anything runs
 
@@ -196,21 +198,26 @@ class Scenarios:
         result = getattr(report, "harness_result", None)
         if result is None:
             return None
-        from harness.scenario_items import status
+        from harness.pytest_results import status
 
         return status(result)
 
     # Under xdist the controller runs no scenario; it learns of them through the reports alone.
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         told = getattr(report, "harness_result", None)
-        if told is not None:
-            self._open_session().learn(told)
+        if told is None:
+            return
+        if self._results is None:
+            from harness.pytest_results import Results
+
+            self._results = Results(self._config)
+        self._results.learn(told)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if self._session is not None and not hasattr(self._config, "workerinput"):
-            self._session.finish(session)
+        if self._results is not None and not hasattr(self._config, "workerinput"):
+            self._results.finish(session)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if self._session is not None:
-            self._session.summarise(terminalreporter)
+        if self._results is not None:
+            self._results.summarise(terminalreporter)

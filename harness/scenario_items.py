@@ -11,10 +11,8 @@ import importlib.util
 import os
 import platform
 import shlex
-import shutil
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -30,35 +28,14 @@ from harness.matrix.interpreters import this_interpreter
 from harness.matrix.runner import Run, Runner
 from harness.matrix.scripts import with_extras
 from harness.outcome import Observation, Outcome, Verdict, judge
-from harness.pytest_fixtures import FIXTURES, describe, source_of
-from harness.pytest_plugin import flag, setting
-from harness.report import markdown, terminal
-from harness.report.model import (
-    Report,
-    Result,
-    ScenarioInfo,
-    describe_build,
-    describe_environment,
-    write_text,
-)
+from harness.pytest_fixtures import FIXTURES, source_of
+from harness.pytest_plugin import flag
+from harness.report import terminal
+from harness.report.model import Report, Result, ScenarioInfo, describe_build
 from harness.scenario import Scenario
 
 #: Seconds that fixtures may take to set up, and to tear down; a broker may have to come up.
 FIXTURE_LIMIT = 60.0
-_LETTERS = {
-    Verdict.REPRODUCED: "R",
-    Verdict.HEALTHY: ".",
-    Verdict.REGRESSION: "F",
-    Verdict.NOT_REPRODUCED: "F",
-    Verdict.INCONCLUSIVE: "i",
-}
-_CATEGORIES = {
-    Verdict.REPRODUCED: "passed",
-    Verdict.HEALTHY: "passed",
-    Verdict.REGRESSION: "failed",
-    Verdict.NOT_REPRODUCED: "failed",
-    Verdict.INCONCLUSIVE: "skipped",
-}
 
 
 class ScenarioItem(pytest.Function):
@@ -178,9 +155,6 @@ class Session:
             [*config.getoption("harness_release"), *config.getini("harness_release")]
         )
         self._channel: child.Channel | None = None
-        self._infos: dict[str, ScenarioInfo] = {}
-        self._results: list[Result] = []
-        self._written = ""
 
     # Collection
 
@@ -351,56 +325,6 @@ class Session:
         with contextlib.suppress(HarnessError):  # set-up says it, in the test that needs it
             source_of(config).prepare()
 
-    # Results
-
-    def learn(self, told: dict[str, Any]) -> None:
-        """Take in one result, from this process or from an xdist worker."""
-        part = Report.from_json(told)
-        self._infos[part.scenarios[0].id] = part.scenarios[0]
-        self._results.append(part.results[0])
-
-    def finish(self, session: pytest.Session) -> None:
-        """Write the report that was asked for; one that cannot be written fails the run."""
-        directory = setting(self._config, "report")
-        if not directory or not self._results:
-            return
-        try:
-            write_run(self._report(), Path(directory))
-            self._written = f"report: {Path(directory) / 'report.md'}"
-        except HarnessError as error:
-            self._written = f"report not written: {error}"
-            session.exitstatus = pytest.ExitCode.USAGE_ERROR
-
-    def summarise(self, reporter: pytest.TerminalReporter) -> None:
-        """Print every verdict."""
-        if not self._results:
-            return
-        report = self._report()
-        reporter.section("event-loop scenarios")
-        colour = reporter.hasmarkup
-        width = shutil.get_terminal_size((100, 24)).columns
-        for line in terminal.lines(terminal.verdict_table(report), width=width, colour=colour):
-            reporter.write_line(line)
-        reporter.write_line(terminal.summary_line(report))
-        reporter.write_line(f"RabbitMQ: {describe(self._config)}")
-        if self._written:
-            reporter.write_line(self._written)
-
-    def _report(self) -> Report:
-        more = {"RabbitMQ": describe(self._config)}
-        infos = tuple(self._infos.values())
-        return Report(describe_environment(more), infos, tuple(self._results))
-
-
-def status(result: dict[str, Any]) -> tuple[str, str, str]:
-    """Return the category, letter and word that pytest shows for a verdict."""
-    verdict = Verdict(result["results"][0]["verdict"])
-    outcome = Outcome(result["results"][0]["observation"]["outcome"])
-    if verdict is Verdict.INCONCLUSIVE and outcome is not Outcome.HEALTHY:
-        category = "failed" if outcome is Outcome.BROKEN else "skipped"
-        return category, category[0], outcome.value.upper()
-    return _CATEGORIES[verdict], _LETTERS[verdict], verdict.value.upper()
-
 
 def installed_release(library: str) -> str | None:
     """Return the release of a project that ``import`` finds here; None if there is none."""
@@ -411,15 +335,6 @@ def installed_release(library: str) -> str | None:
         if importlib.util.find_spec(name) is None:
             return None
         return getattr(importlib.import_module(name), "__version__", None)
-
-
-def write_run(report: Report, directory: Path) -> None:
-    """Write ``report.json`` and ``report.md``.
-
-    :raises HarnessError: if the directory cannot be written
-    """
-    report.save(directory / "report.json")
-    write_text(directory / "report.md", markdown.run_report(report))
 
 
 def _pinned(requirements: Iterable[str]) -> dict[str, tuple[str, ...]]:

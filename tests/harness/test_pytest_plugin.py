@@ -1,4 +1,4 @@
-"""harness.pytest_plugin and scenario_items: what a user of pytest sees of scenarios."""
+"""harness.pytest_plugin, scenario_items and pytest_results: what a user of pytest sees."""
 
 from __future__ import annotations
 
