@@ -7,7 +7,7 @@ import unittest
 from typing import Any, Dict, List
 
 from harness.scenario import scenario
-from scenarios._nesting import apply, nesting
+from scenarios._nesting import apply, check_nesting, nesting
 
 
 def current_task() -> Any:
@@ -129,7 +129,6 @@ async def test_steps_in_two_threads_do_not_break_each_other() -> None:
     present=(
         "nest-asyncio>=0.9.3; python_version < '3.7'",
         "nest-asyncio>=0.9.3,<1.6.0; python_version >= '3.7'",
-        "nest-asyncio<0.9.3; python_version >= '3.14'",
         "nest-asyncio>=1.6.0; python_version >= '3.14'",
         "nest-asyncio2; python_version < '3.7'",
     ),
@@ -148,9 +147,11 @@ async def test_task_made_before_apply_runs_in_a_nested_run() -> None:
     early = asyncio.ensure_future(asyncio.sleep(0))
 
     async def nests() -> None:
+        later = loop.create_future()
+        loop.call_later(0.1, later.set_result, None)
         try:
             apply(loop)
-            loop.run_until_complete(asyncio.wait([early], timeout=0.1))
+            loop.run_until_complete(later)
         except (AttributeError, RuntimeError) as error:
             raise unittest.SkipTest("this release cannot nest here: %s" % error)
 
@@ -166,7 +167,7 @@ async def test_task_made_before_apply_runs_in_a_nested_run() -> None:
     present=(
         "nest-asyncio>=0.9.3,<1.5.2; python_version < '3.14'",
         "nest-asyncio>=1.5.4,<1.6.0; python_version < '3.14'",
-        "nest-asyncio; python_version >= '3.14'",
+        "nest-asyncio>=0.9.3; python_version >= '3.14'",
     ),
     python=">=3.12",
     shown_in=("1.5.9", "1.6.0"),
@@ -179,12 +180,9 @@ async def test_eager_task_runs_in_a_nested_run() -> None:
     while another task is the current one.
     Fix: nest_asyncio 1.6.0; on Python 3.14 nest-asyncio2.
     """
+    apply()
+    await check_nesting()
     loop = asyncio.get_event_loop()
-    try:
-        apply(loop)
-        loop.run_until_complete(asyncio.sleep(0))
-    except (AttributeError, RuntimeError) as error:
-        raise unittest.SkipTest("this release cannot nest here: %s" % error)
     loop.set_task_factory(asyncio.eager_task_factory)
     assert loop.run_until_complete(asyncio.sleep(0, result=42)) == 42
 
