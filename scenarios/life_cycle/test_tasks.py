@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import gc
+import os
 import signal
 import weakref
 
@@ -157,9 +158,7 @@ def _interrupt_a_background_task() -> None:
 
     async def background() -> None:
         try:
-            signal.raise_signal(signal.SIGINT) if hasattr(signal, "raise_signal") else __import__(
-                "os"
-            ).kill(__import__("os").getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
             await asyncio.sleep(0)
         except KeyboardInterrupt:
             ended.append("background interrupted")

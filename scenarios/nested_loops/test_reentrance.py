@@ -150,7 +150,7 @@ async def test_patched_run_is_reentrant() -> None:
 
 @scenario(
     id="N39",
-    title="asyncio.Runner refuses to nest although asyncio.run() does",
+    title="asyncio.Runner refuses to nest although nest_asyncio was applied",
     source="https://github.com/agronholm/anyio/pull/590",
     present=("nest-asyncio", "nest-asyncio2"),
     library="nest-asyncio",

@@ -339,12 +339,10 @@ async def test_second_thread_cannot_run_a_running_loop() -> None:
 
     async def main() -> None:
         loop = asyncio.get_event_loop()
-        intruder = asyncio.new_event_loop()
 
         def second_run() -> None:
             loop.run_until_complete(asyncio.sleep(0))
 
-        intruder.close()
         try:
             await loop.run_in_executor(None, second_run)
         except RuntimeError:

@@ -86,14 +86,12 @@ async def test_future_set_by_another_thread_wakes_its_waiter() -> None:
     Fix: loop.call_soon_threadsafe(future.set_result, value).
     """
     woken = threading.Event()
-    waited_for = asyncio.get_event_loop().create_future()
 
     def act(loop: asyncio.AbstractEventLoop) -> None:
         future = loop.create_future()
         future.add_done_callback(lambda _: woken.set())
         future.set_result(None)
 
-    waited_for.cancel()
     loop = in_idle_loop(act)
     late = not woken.wait(0.5)
     end(loop)
@@ -112,16 +110,12 @@ async def test_stop_from_another_thread_stops_the_loop() -> None:
     Cause: stop() sets a flag that the loop reads after its next round, and select() sleeps on.
     Fix: loop.call_soon_threadsafe(loop.stop).
     """
-    stopped = threading.Event()
-
-    def act(loop: asyncio.AbstractEventLoop) -> None:
-        loop.stop()
-
-    loop = in_idle_loop(act)
+    loop = in_idle_loop(lambda loop: loop.stop())
+    pause = threading.Event()
     for _ in range(50):
         if not loop.is_running():
             return
-        stopped.wait(0.01)
+        pause.wait(0.01)
     end(loop)
     raise AssertionError("still running 0.5 s after stop()")
 
