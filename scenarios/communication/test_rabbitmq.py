@@ -130,6 +130,27 @@ async def test_subscriber_runs_in_the_thread_of_its_loop(amqp_url: str) -> None:
     assert thread == threading.get_ident()
 
 
+@scenario(
+    id="B08r",
+    title="A task that a raw communicator receives is taken up in the communicator's thread",
+    source="https://github.com/aiidateam/kiwipy/pull/52",
+    present=("kiwipy>=0.7.6",),
+    python=">=3.9",
+)
+async def test_task_is_taken_up_in_the_thread_of_the_loop(amqp_url: str) -> None:
+    """Symptom: a process is made where no loop is current, or beside the loop it will run on.
+
+    Cause: launch, create and continue come before there is a process that could bring them into
+    its loop, and the communicator calls its subscriber where it receives messages.
+    Fix: plumpy.wrap_communicator(communicator, loop) before the subscriber is added.
+    """
+    communicator = connect(amqp_url)
+    communicator.add_task_subscriber(lambda *_: threading.get_ident())
+    thread = await answer(communicator.task_send, "launch")
+    await answer(communicator.close)
+    assert thread == threading.get_ident()
+
+
 def _plant_unwrapped_communicator() -> None:
     """Make wrap_communicator() wrap nothing."""
     plumpy.wrap_communicator = lambda communicator, loop=None: communicator

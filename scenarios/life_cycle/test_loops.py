@@ -197,6 +197,60 @@ async def test_run_lets_pending_tasks_clean_up() -> None:
 
 
 @scenario(
+    id="S09",
+    title="loop.close() drops callbacks that are scheduled already, without a word",
+    source="https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.close",
+    present=("python_version >= '3.6'",),
+)
+async def test_close_runs_what_is_scheduled() -> None:
+    """Symptom: a callback, or the first step of a task, never runs, and nothing says so.
+
+    Cause: close() empties the queue of ready callbacks and the heap of timers.
+    Fix: one more round before close(): loop.call_soon(loop.stop), loop.run_forever().
+    """
+    ran = []
+
+    def program() -> None:
+        loop = asyncio.new_event_loop()
+        loop.call_soon(ran.append, True)
+        loop.close()
+
+    await in_thread(program)
+    assert ran
+
+
+@scenario(
+    id="S10",
+    title="loop.close() abandons async generators: their clean-up cannot await",
+    source="https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.shutdown_asyncgens",
+    present=("python_version >= '3.6'",),
+)
+async def test_close_lets_async_generators_clean_up() -> None:
+    """Symptom: "async generator ignored GeneratorExit", and half of a finally block never runs.
+
+    Cause: only a running loop can await what a generator's clean-up awaits; close() does not ask.
+    Fix: loop.run_until_complete(loop.shutdown_asyncgens()) before close(); asyncio.run() does.
+    """
+    ended = []
+
+    async def generator():  # type: ignore[no-untyped-def]
+        try:
+            yield 1
+        finally:
+            await asyncio.sleep(0)
+            ended.append(True)
+
+    def program() -> None:
+        loop, suspended = asyncio.new_event_loop(), generator()
+        loop.run_until_complete(suspended.__anext__())
+        loop.close()
+
+    await in_thread(program)
+    gc.collect()
+    assert ended
+
+
+@scenario(
     id="S01",
     title="After loop.stop() the loop can run again; after loop.close() it cannot",
     source="https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.close",
@@ -294,6 +348,77 @@ async def test_stop_of_an_idle_loop_does_not_end_the_next_run() -> None:
 
     await in_thread(program)
     assert rounds
+
+
+@scenario(
+    id="S07",
+    title="new_event_loop() makes a loop, and does not make it the current one",
+    source="https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.new_event_loop",
+    present=("python_version >= '3.6'",),
+)
+async def test_loop_that_was_made_is_the_current_one() -> None:
+    """Symptom: a loop was made, and get_event_loop() raises or returns another one.
+
+    Cause: making, setting and running a loop are three steps; only set_event_loop() changes what
+    get_event_loop() returns outside of coroutines.
+    Fix: set_event_loop(loop) where code asks for the current loop; else pass the loop around.
+    """
+
+    def program() -> None:
+        asyncio.set_event_loop(asyncio.new_event_loop())
+        made = asyncio.new_event_loop()
+        assert asyncio.get_event_loop() is made
+
+    await in_thread(program)
+
+
+@scenario(
+    id="S08",
+    title="Asking for the event loop policy, or setting one, warns from Python 3.14 on",
+    source="https://docs.python.org/3.14/library/asyncio-policy.html",
+    present=("python_version >= '3.14'",),
+)
+async def test_policy_is_set_without_a_word() -> None:
+    """Symptom: "'asyncio.get_event_loop_policy' is deprecated and slated for removal in Python
+    3.16", an error under -W error.
+
+    Cause: which loop is made is decided where the loop is run, and no longer by a policy.
+    Fix: asyncio.run(main(), loop_factory=...) (3.12+), asyncio.Runner(loop_factory=...) (3.11+).
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        asyncio.set_event_loop_policy(asyncio.get_event_loop_policy())
+    assert not caught, caught[0].message
+
+
+def _plant_runner_without_a_factory() -> None:
+    """Make asyncio.Runner take a loop_factory and not use it."""
+    runner = asyncio.Runner
+    asyncio.Runner = lambda loop_factory: runner()  # type: ignore[assignment, misc]
+
+
+@scenario(
+    id="S08w",
+    title="asyncio.Runner(loop_factory=...) runs the loop that the factory makes",
+    source="https://docs.python.org/3/library/asyncio-runner.html#asyncio.Runner",
+    python=">=3.11",
+    planted=_plant_runner_without_a_factory,
+)
+async def test_runner_uses_the_loop_of_its_factory() -> None:
+    """Symptom: none; this is the way that works, where a policy is deprecated.
+
+    Cause: the factory makes the loop of this one runner, in whatever thread.
+    """
+
+    async def running() -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
+
+    def program() -> None:
+        made = asyncio.new_event_loop()
+        with asyncio.Runner(loop_factory=lambda: made) as runner:
+            assert runner.run(running()) is made
+
+    await in_thread(program)
 
 
 @scenario(

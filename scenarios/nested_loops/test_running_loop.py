@@ -3,9 +3,20 @@
 import asyncio
 import asyncio.events
 import unittest
+from typing import Any
 
 from harness.scenario import scenario
 from scenarios._nesting import check_nesting, nesting, program
+
+
+def run_a_new_loop() -> None:
+    """Run another loop inside this one; skip where a release runs one loop only."""
+    done = asyncio.sleep(0)
+    try:
+        asyncio.new_event_loop().run_until_complete(done)
+    except RuntimeError as error:
+        done.close()
+        raise unittest.SkipTest("this release runs no second loop: %s" % error)
 
 
 @scenario(
@@ -46,12 +57,8 @@ async def test_running_loop_is_set_back_after_a_run_of_another_loop() -> None:
     """
 
     async def main() -> None:
-        before, done = asyncio._get_running_loop(), asyncio.sleep(0)
-        try:
-            asyncio.new_event_loop().run_until_complete(done)
-        except RuntimeError as error:
-            done.close()
-            raise unittest.SkipTest("this release runs no second loop: %s" % error)
+        before = asyncio._get_running_loop()
+        run_a_new_loop()
         assert asyncio._get_running_loop() is before
 
     await nesting(main)
@@ -352,13 +359,20 @@ async def test_second_thread_cannot_run_a_running_loop() -> None:
     await nesting(main)
 
 
+def policy() -> Any:
+    """Return the policy; Python 3.14 deprecates the public way to ask for it."""
+    if hasattr(asyncio.events, "_get_event_loop_policy"):
+        return asyncio.events._get_event_loop_policy()
+    return asyncio.get_event_loop_policy()
+
+
 def _plant_loops_that_set_themselves() -> None:
     """Make every new loop the current one, for good."""
     new_event_loop = asyncio.new_event_loop
 
     def made_and_set() -> asyncio.AbstractEventLoop:
         asyncio.set_event_loop(new_event_loop())
-        return asyncio.get_event_loop_policy()._local._loop
+        return policy()._local._loop
 
     asyncio.new_event_loop = made_and_set
 
@@ -378,17 +392,42 @@ async def test_set_loop_is_the_same_after_a_nested_run() -> None:
     """
 
     async def main() -> None:
-        policy = (
-            asyncio.events._get_event_loop_policy
-            if hasattr(asyncio.events, "_get_event_loop_policy")
-            else asyncio.get_event_loop_policy
-        )
-        before, done = (policy(), policy()._local._loop), asyncio.sleep(0)
-        try:
-            asyncio.new_event_loop().run_until_complete(done)
-        except RuntimeError as error:
-            done.close()
-            raise unittest.SkipTest("this release runs no second loop: %s" % error)
-        assert (policy(), policy()._local._loop) == before
+        before = policy()._local._loop
+        run_a_new_loop()
+        assert policy()._local._loop is before
+
+    await nesting(main)
+
+
+def _plant_loops_with_a_policy() -> None:
+    """Make every new loop come with a policy of its own."""
+    new_event_loop = asyncio.new_event_loop
+
+    def made_with_a_policy() -> asyncio.AbstractEventLoop:
+        asyncio.set_event_loop_policy(type(policy())())
+        return new_event_loop()
+
+    asyncio.new_event_loop = made_with_a_policy
+
+
+@scenario(
+    id="N05q",
+    title="A nested run of a new loop changes the event loop policy",
+    source="https://github.com/erdewit/nest_asyncio/issues/25",
+    library="nest-asyncio",
+    planted=_plant_loops_with_a_policy,
+)
+async def test_policy_is_the_same_after_a_nested_run() -> None:
+    """Symptom: none known: a guard for the fourth of the four things that a nested run must set
+    back (running loop, loop of the policy, current task, policy).
+
+    Cause: a run that sets a policy on its way in and does not undo it. (apply() itself changes the
+    class of the policy; that is another matter.)
+    """
+
+    async def main() -> None:
+        before = policy()
+        run_a_new_loop()
+        assert policy() is before
 
     await nesting(main)

@@ -79,6 +79,24 @@ async def test_marked_async_test_in_a_testcase_fails() -> None:
     assert ended.returncode == 1, ended.stdout
 
 
+@scenario(
+    id="T01p",
+    title="No pytest-asyncio runs the marked async tests of a unittest.TestCase",
+    source="https://github.com/pytest-dev/pytest-asyncio/issues/77",
+    present=("pytest-asyncio",),
+    limit=30,  # a pytest of its own has to start
+)
+async def test_plugin_runs_marked_async_tests_of_a_testcase() -> None:
+    """Symptom: a failing test of a TestCase passes, whichever pytest-asyncio is installed.
+
+    Cause: the plugin runs the coroutine functions that pytest calls; methods of a TestCase are
+    called by unittest.
+    Fix: unittest.IsolatedAsyncioTestCase, or no TestCase.
+    """
+    ended = pytest_run(IN_TESTCASE, *PLUGIN)
+    assert ended.returncode == 1, ended.stdout
+
+
 STRICT = ["-W", "error"]
 
 
@@ -169,6 +187,30 @@ async def test_async_method_of_a_testcase_runs() -> None:
 
     result = await asyncio.get_event_loop().run_in_executor(None, run_testcase, Case)
     assert not result.wasSuccessful()
+
+
+@scenario(
+    id="L12d",
+    title="A TestCase says nothing about an async test method that it did not run",
+    source="https://docs.python.org/3/whatsnew/3.11.html#unittest",
+    present=("python_version < '3.11'",),
+)
+async def test_testcase_warns_of_a_test_method_that_returns_a_coroutine() -> None:
+    """Symptom: a test that never ran, and no word about it from unittest.
+
+    Cause: up to Python 3.10 unittest drops what a test method returns.
+    Fix: from 3.11 on "it is deprecated to return a value that is not None from a test case"; with
+    -W error that fails the test.
+    """
+
+    class Case(unittest.TestCase):
+        async def test_fails(self) -> None:
+            self.fail("on purpose")
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        Case("test_fails").run()
+    assert [one for one in caught if one.category is DeprecationWarning]
 
 
 def _plant_plain_testcase() -> None:
