@@ -198,6 +198,26 @@ async def test_rejected_task_does_not_go_round_and_round(amqp_url: str) -> None:
     assert len(offers) < 50, "the task came %d times" % len(offers)
 
 
+async def send_unreadable_task(url: str) -> None:
+    """Send a task whose correlation id is no UTF-8."""
+    import aio_pika
+    import pamqp.encode
+
+    encode = pamqp.encode.METHODS["shortstr"]
+
+    def broken(value: Any) -> Any:
+        return b"\x01\xff" if value == "broken" else encode(value)
+
+    connection = await aio_pika.connect(url)
+    channel = await connection.channel()
+    exchange = await channel.get_exchange(OWN + ".tasks", ensure=False)
+    pamqp.encode.METHODS["shortstr"] = broken
+    message = aio_pika.Message(b"[task, false]", correlation_id="broken")
+    await exchange.publish(message, routing_key=OWN)
+    pamqp.encode.METHODS["shortstr"] = encode
+    await connection.close()
+
+
 @scenario(
     id="B25",
     title="One message whose id is no text closes the connection of each worker that gets it",
@@ -214,33 +234,13 @@ async def test_message_with_an_unreadable_property_closes_no_connection(amqp_url
     gives up the connection. The task was not acknowledged.
     Fix: such a message is refused like any other that is malformed.
     """
-    import pamqp.encode
-
-    encode = pamqp.encode.METHODS["shortstr"]
-
-    def broken(value: Any) -> Any:
-        return b"\x01\xff" if value == "broken" else encode(value)
-
     communicator, other = connect(amqp_url), connect(amqp_url)
     lost: List[Any] = []
     wrapped = plumpy.wrap_communicator(communicator, asyncio.get_event_loop())
     await answer(wrapped.add_task_subscriber, lambda _, task: task)
     assert await answer(other.task_send, "before") == "before"
     communicator._communicator._connection.close_callbacks.add(lambda *args: lost.append(args))
-
-    async def poison() -> None:
-        import aio_pika
-
-        connection = await aio_pika.connect(amqp_url)
-        channel = await connection.channel()
-        exchange = await channel.get_exchange(OWN + ".tasks", ensure=False)
-        pamqp.encode.METHODS["shortstr"] = broken
-        message = aio_pika.Message(b"[task, false]", correlation_id="broken")
-        await exchange.publish(message, routing_key=OWN)
-        pamqp.encode.METHODS["shortstr"] = encode
-        await connection.close()
-
-    await poison()
+    await send_unreadable_task(amqp_url)
     end = time.monotonic() + 3
     while not lost and time.monotonic() < end:
         await asyncio.sleep(0.05)

@@ -65,7 +65,7 @@ async def test_forced_kill_of_a_waiting_process_ends_its_task() -> None:
     prepare=check_asyncio,
 )
 async def test_kill_of_a_paused_process_ends_its_task() -> None:
-    """Symptom: killed and never gone.
+    """Symptom: the process is KILLED; the task that steps it is never done, and its slot is lost.
 
     Cause: the stepping task waits for the end of the pause, which the kill does not bring.
     Fix: a kill ends the pause.

@@ -13,7 +13,7 @@ def _import_aiocontextvars() -> None:
 @scenario(
     id="C01",
     title="aiocontextvars: a value set outside is not seen in a nested run on a new loop",
-    source="https://github.com/fantix/aiocontextvars",
+    source="https://github.com/aiidateam/plumpy/commit/1b6ecb8",
     present=("aiocontextvars; python_version < '3.7'",),
     shown_in=("0.2.0",),
     python=">=3.6,<3.7",

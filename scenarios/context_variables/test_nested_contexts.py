@@ -73,7 +73,7 @@ def _plant_runs_in_an_empty_context() -> None:
 @scenario(
     id="N64",
     title="A nested run on the same loop sees the caller's context variables",
-    source="https://github.com/erdewit/nest_asyncio",
+    source="https://peps.python.org/pep-0567/",
     library="nest-asyncio",
     python=">=3.7",
     planted=_plant_runs_in_an_empty_context,
@@ -97,7 +97,7 @@ async def test_nested_run_on_the_same_loop_sees_the_callers_context() -> None:
 @scenario(
     id="N64o",
     title="A nested run on a new loop sees the caller's context variables",
-    source="https://github.com/erdewit/nest_asyncio",
+    source="https://peps.python.org/pep-0567/",
     library="nest-asyncio",
     python=">=3.7",
     planted=_plant_runs_in_an_empty_context,

@@ -90,7 +90,7 @@ async def test_apply_is_silent_when_there_is_no_current_loop() -> None:
 @scenario(
     id="N68",
     title="apply() calls the deprecated get_event_loop_policy()",
-    source="https://github.com/Chaoses-Ib/nest-asyncio2",
+    source="https://github.com/Chaoses-Ib/nest-asyncio2/commit/e295495",
     present=(
         "nest-asyncio>=1.5.5; python_version >= '3.14'",
         "nest-asyncio2<1.6.2; python_version >= '3.14'",
