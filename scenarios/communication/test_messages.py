@@ -51,7 +51,7 @@ async def test_cancelled_subscriber_answers_its_caller(amqp_url: str) -> None:
     Fix: answer a cancellation as one; plumpy.wrap_communicator() of this project does.
     """
 
-    async def cancelled(*_: Any) -> None:
+    def cancelled(*_: Any) -> None:
         raise asyncio.CancelledError
 
     communicator = connect(amqp_url)
@@ -65,7 +65,7 @@ async def test_cancelled_subscriber_answers_its_caller(amqp_url: str) -> None:
     id="K10w",
     title="The caller of an RPC whose wrapped subscriber is cancelled waits for ever",
     source="https://github.com/aiidateam/aiida-core/issues/5219",
-    present=("plumpy<=0.26.1",),
+    present=("plumpy>=0.18,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
 )
@@ -121,7 +121,7 @@ def connect_badly(url: str) -> Any:
     id="B21",
     title="A malformed call to a process is never answered",
     source="https://github.com/aiidateam/kiwipy/blob/develop/src/kiwipy/rmq/communicator.py",
-    present=("plumpy<=0.26.1",),
+    present=("plumpy>=0.18,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
 )
@@ -147,7 +147,7 @@ async def test_malformed_call_is_answered_with_an_error(amqp_url: str) -> None:
     id="B21t",
     title="A malformed task is never answered",
     source="https://github.com/aiidateam/kiwipy/blob/develop/src/kiwipy/rmq/tasks.py",
-    present=("plumpy<=0.26.1",),
+    present=("plumpy>=0.18,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
 )
@@ -170,8 +170,9 @@ async def test_malformed_task_is_answered_with_an_error(amqp_url: str) -> None:
     id="B22",
     title="A task that every subscriber rejects goes round as fast as the broker can",
     source="https://github.com/aiidateam/kiwipy/blob/develop/src/kiwipy/rmq/tasks.py",
-    present=("plumpy<=0.26.1",),
+    present=("plumpy>=0.18,<=0.26.1",),
     shown_in=("0.26.1",),
+    limit=15,  # where it is healthy it listens for three seconds
     python=">=3.9",
 )
 async def test_rejected_task_does_not_go_round_and_round(amqp_url: str) -> None:
@@ -191,11 +192,11 @@ async def test_rejected_task_does_not_go_round_and_round(amqp_url: str) -> None:
     await answer(wrapped.add_task_subscriber, rejects)
     await answer(communicator.task_send, "unknown", True)
     end = time.monotonic() + 3
-    while len(offers) < 50 and time.monotonic() < end:
+    while len(offers) < 10 and time.monotonic() < end:
         await asyncio.sleep(0.01)
     await answer(communicator.close)
     assert offers, "the task did not come"
-    assert len(offers) < 50, "the task came %d times" % len(offers)
+    assert len(offers) < 10, "the task came %d times" % len(offers)
 
 
 async def send_unreadable_task(url: str) -> None:
@@ -222,9 +223,9 @@ async def send_unreadable_task(url: str) -> None:
     id="B25",
     title="One message whose id is no text closes the connection of each worker that gets it",
     source="https://www.rabbitmq.com/docs/publishers#message-properties",
-    present=("plumpy<=0.26.1",),
+    present=("plumpy>=0.18,<=0.26.1",),
     shown_in=("0.26.1",),
-    limit=30,
+    limit=30,  # where it is healthy it waits three seconds for a connection to be lost
     python=">=3.9",
 )
 async def test_message_with_an_unreadable_property_closes_no_connection(amqp_url: str) -> None:
