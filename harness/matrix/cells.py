@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import os
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -13,6 +15,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from harness.errors import HarnessError
+from harness.export import FIXTURE, FIXTURE_VARIABLE
 from harness.matrix.cache import Say, say_on_stderr
 from harness.matrix.interpreters import Interpreter
 from harness.matrix.releases import released_versions
@@ -44,6 +47,17 @@ class Cell:
         return _claims(str(self.record.python), self.interpreter.version)
 
     @property
+    def why_not(self) -> str:
+        """Why it cannot run here, whatever the release; empty if it can."""
+        if not self.is_claimed:
+            return (
+                f"the scenario is for Python {self.record.python}, not {self.interpreter.version}"
+            )
+        if _takes_a_broker(self.record.function) and not os.environ.get(FIXTURE_VARIABLE):
+            return f"needs {FIXTURE_VARIABLE}, the URL of a RabbitMQ: see 'harness broker up'"
+        return ""
+
+    @property
     def is_present(self) -> bool:
         """Whether the record says that the bug is here."""
         return any(
@@ -66,6 +80,11 @@ class Cell:
 @functools.lru_cache(maxsize=1024)
 def _claims(pythons: str, version: str) -> bool:
     return SpecifierSet(pythons).contains(Version(version), prereleases=True)
+
+
+@functools.cache
+def _takes_a_broker(function: Callable[..., object]) -> bool:
+    return FIXTURE in inspect.signature(function).parameters
 
 
 # Both halves of ``Interval.contains``: markers and releases come again in thousands of cells.

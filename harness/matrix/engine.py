@@ -167,12 +167,12 @@ class Engine:
         done = 0
         # Project by project: what is quick to get has run before the rest is installed.
         for group in self._quickest_first(cells):
-            claimed = [cell for cell in group if cell.is_claimed]
-            self._recall(claimed)
-            self._install([cell for cell in claimed if self._has_no_release(cell)])
+            fit = [cell for cell in group if not cell.why_not]
+            self._recall(fit)
+            self._install([cell for cell in fit if self._has_no_release(cell)])
             keys.update((id(cell), self._key(cell)) for cell in group)
             # What is known by the bytes of a release needs no look at its directory.
-            lacking = [c for c in claimed if self._lacks(keys[id(c)], c.record, repeat)]
+            lacking = [c for c in fit if self._lacks(keys[id(c)], c.record, repeat)]
             self._install(lacking)
             keys.update((id(cell), self._key(cell)) for cell in lacking)
             wanted: dict[_Key, list[Cell]] = {}
@@ -214,7 +214,7 @@ class Engine:
 
         :param cells: cells that have run
         """
-        self._install([cell for cell in cells if cell.is_claimed])
+        self._install([cell for cell in cells if not cell.why_not])
         runs = [self._prepare(c, trace=True) if self._key(c) is not None else None for c in cells]
         ran: dict[int, Ran] = {}
         self._runner.run([run for run in runs if run], lambda run, one: ran.update({id(run): one}))
@@ -307,21 +307,28 @@ class Engine:
         return self._releases.get(place) or self._recalled.get(place)
 
     def _quickest_first(self, cells: Sequence[Cell]) -> list[list[Cell]]:
-        """Return the cells of each project, those with the fewest to be installed first."""
-        groups: dict[str | None, list[Cell]] = {}
+        """Return the cells of which nothing is missing, then those of each other project.
+
+        Those with the fewest releases to be installed come first.
+        """
+        projects: dict[str | None, list[Cell]] = {}
         for cell in cells:
-            groups.setdefault(cell.library, []).append(cell)
-
-        def missing(group: Sequence[Cell]) -> int:
-            places = {place[:2] for cell in group if (place := self._place(cell))}
-            return sum(not is_kept(*place) for place in places)
-
-        return sorted(groups.values(), key=missing)
+            projects.setdefault(cell.library, []).append(cell)
+        groups: list[tuple[int, list[Cell]]] = [(0, [])]
+        for project in projects.values():
+            fit = (cell for cell in project if not cell.why_not)
+            places = {place[:2] for cell in fit if (place := self._place(cell))}
+            missing = sum(not is_kept(*place) for place in places)
+            if missing:
+                groups.append((missing, project))
+            else:
+                groups[0][1].extend(project)
+        return [group for _, group in sorted(groups, key=lambda one: one[0]) if group]
 
     def _key(self, cell: Cell) -> _Key | None:
         """Return the digests of what a cell runs and of where; None if it cannot run."""
         release = self._release(cell)
-        if not cell.is_claimed or isinstance(release, HarnessError):
+        if cell.why_not or isinstance(release, HarnessError):
             return None
         script = self._scripts[cell.record.id]
         bytes_of_release = version = ""
@@ -335,14 +342,10 @@ class Engine:
 
     def _why_not(self, cell: Cell) -> Observation:
         release = self._release(cell)
-        if isinstance(release, NotForThisPython):
-            return Observation(Outcome.NOT_APPLICABLE, str(release))
-        if isinstance(release, HarnessError):
-            return Observation(Outcome.BROKEN, str(release))
-        return Observation(
-            Outcome.NOT_APPLICABLE,
-            f"the scenario is for Python {cell.record.python}, not {cell.interpreter.version}",
-        )
+        reason = cell.why_not or str(release)
+        if cell.why_not or isinstance(release, NotForThisPython):
+            return Observation(Outcome.NOT_APPLICABLE, reason)
+        return Observation(Outcome.BROKEN, reason)
 
     # Running
 

@@ -7,23 +7,17 @@ An answer is kept; when the index cannot be reached the kept one serves, with a 
 
 from __future__ import annotations
 
-import base64
 import configparser
 import json
-import netrc
 import os
 import shlex
-import ssl
 import sys
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from packaging.utils import (
     InvalidSdistFilename,
@@ -37,6 +31,9 @@ from packaging.version import InvalidVersion, Version
 from harness.directories import cache_directory
 from harness.errors import HarnessError
 from harness.matrix.cache import Say, digest, say_on_stderr, write_atomically
+
+if TYPE_CHECKING:  # what only an index that is asked needs is imported there
+    import ssl
 
 DEFAULT_INDEX = "https://pypi.org/simple/"
 #: Seconds for which an answer of the index is used again without asking.
@@ -227,6 +224,9 @@ def _query(name: str, config: IndexConfig) -> list[Listed]:
 
 def _files_of(url: str) -> list[dict[str, Any]]:
     """Return the files of one page of the simple API; none if there is no such page."""
+    import urllib.error
+    import urllib.request
+
     if url.startswith("file:"):
         return _files_in(url)
     request = urllib.request.Request(hide_secrets(url), headers={"Accept": _ACCEPT})
@@ -254,9 +254,9 @@ def _files_of(url: str) -> list[dict[str, Any]]:
 
 
 def _files_in(link: str) -> list[dict[str, Any]]:
-    place = Path(urllib.request.url2pathname(urllib.parse.urlsplit(link).path))
-    if not link.startswith("file:"):
-        place = Path(link)
+    place = Path(link)
+    if link.startswith("file:"):
+        place = Path(urllib.parse.unquote(urllib.parse.urlsplit(link).path))
     page = place / "index.html"
     try:
         if page.is_file():
@@ -266,28 +266,26 @@ def _files_in(link: str) -> list[dict[str, Any]]:
         return []
 
 
-class _Anchors(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.files: list[dict[str, Any]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        known = dict(attrs)
-        href = known.get("href")
-        if tag == "a" and href:
-            path = urllib.parse.unquote(urllib.parse.urlsplit(href).path)
-            file: dict[str, Any] = {"filename": path.rsplit("/", 1)[-1]}
-            if "data-yanked" in known:
-                file["yanked"] = known["data-yanked"] or True
-            if known.get("data-requires-python"):
-                file["requires-python"] = known["data-requires-python"]
-            self.files.append(file)
-
-
 def _anchors(page: str) -> list[dict[str, Any]]:
-    parser = _Anchors()
-    parser.feed(page)
-    return parser.files
+    from html.parser import HTMLParser
+
+    files: list[dict[str, Any]] = []
+
+    class Anchors(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            known = dict(attrs)
+            href = known.get("href")
+            if tag == "a" and href:
+                path = urllib.parse.unquote(urllib.parse.urlsplit(href).path)
+                file: dict[str, Any] = {"filename": path.rsplit("/", 1)[-1]}
+                if "data-yanked" in known:
+                    file["yanked"] = known["data-yanked"] or True
+                if known.get("data-requires-python"):
+                    file["requires-python"] = known["data-requires-python"]
+                files.append(file)
+
+    Anchors().feed(page)
+    return files
 
 
 def _version_of(filename: str, name: str) -> Version | None:
@@ -302,6 +300,9 @@ def _version_of(filename: str, name: str) -> Version | None:
 
 
 def _credentials(url: str) -> str:
+    import base64
+    import netrc
+
     parts = urllib.parse.urlsplit(url)
     user, password = parts.username, parts.password or ""
     if user is None:
@@ -317,6 +318,8 @@ def _credentials(url: str) -> str:
 
 
 def _tls() -> ssl.SSLContext:
+    import ssl
+
     named = os.environ.get("SSL_CERT_FILE") or _pip_conf(os.environ).get("cert")
     return ssl.create_default_context(cafile=named if named and os.path.isfile(named) else None)
 

@@ -112,10 +112,14 @@ class Interpreter:
 
 @dataclass(frozen=True)
 class Rejected:
-    """A candidate that is not used, and why."""
+    """A candidate that is not used, and why.
+
+    :param lasting: whether it said so itself, and will say the same as long as it is not replaced
+    """
 
     path: str
     reason: str
+    lasting: bool = False
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
@@ -165,9 +169,9 @@ def ask(path: str) -> Interpreter | Rejected:
         answer = json.loads(done.stdout.decode().strip().splitlines()[-1])
         version_info = tuple(answer["version_info"])
         if version_info < OLDEST:
-            return Rejected(path, f"Python {answer['version']} is older than 3.6")
+            return Rejected(path, f"Python {answer['version']} is older than 3.6", lasting=True)
         if answer["implementation"] != "CPython":
-            return Rejected(path, f"{answer['implementation']} is not CPython")
+            return Rejected(path, f"{answer['implementation']} is not CPython", lasting=True)
         return Interpreter(
             path=answer["executable"] or path,
             version=answer["version"],
@@ -274,7 +278,7 @@ def _ask_all(paths: Sequence[str]) -> dict[str, Interpreter | Rejected]:
     for path, stamp in stamps.items():
         plain = kept.get(f"{path} {stamp}")
         if plain is not None:
-            answers[path] = Interpreter(**plain)
+            answers[path] = _answer(plain)
     missing = [path for path in paths if path not in answers]
     if missing:
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
@@ -282,7 +286,7 @@ def _ask_all(paths: Sequence[str]) -> dict[str, Interpreter | Rejected]:
         fresh = {
             f"{path} {stamps[path]}": vars(answer)
             for path, answer in answers.items()
-            if isinstance(answer, Interpreter) and stamps[path]
+            if stamps[path] and (isinstance(answer, Interpreter) or answer.lasting)
         }
         write_atomically(store, json.dumps({**kept, **fresh}, indent=1))
     return answers
@@ -292,10 +296,14 @@ def _kept_answers(store: Path) -> dict[str, dict[str, Any]]:
     try:
         kept = json.loads(store.read_text(encoding="utf-8"))
         for plain in kept.values():
-            Interpreter(**plain)
+            _answer(plain)
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
     return dict(kept)
+
+
+def _answer(plain: dict[str, Any]) -> Interpreter | Rejected:
+    return Rejected(**plain) if "reason" in plain else Interpreter(**plain)
 
 
 def _stamp(path: str) -> str:

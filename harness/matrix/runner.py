@@ -112,6 +112,8 @@ class Runner:
         self._broken: dict[Interpreter, str] = {}
         self._selector = selectors.DefaultSelector()
         self._suspects: set[int] = set()
+        #: Script -> the most CPU time that a run of it took which ended by itself, anywhere.
+        self._usual: dict[str, float] = {}
 
     def __enter__(self) -> Runner:
         self._work, self._lock = _work_directory()
@@ -159,7 +161,7 @@ class Runner:
                 continue
             resident.exclusive = alone
             try:
-                resident.start(run)
+                resident.start(run, self._usual.get(run.script, 0.0))
             except OSError:
                 self._lose(resident, "its pipe is closed", waiting, done)
                 waiting.appendleft(run)
@@ -206,10 +208,14 @@ class Runner:
             if active is None:
                 continue
             if "parked" in event:
-                active.parked = True
+                active.parked = event["parked"]
                 continue
             del resident.active[event["id"]]
-            done(active.run, _ran(event, active.run, resident.directory))
+            ran = _ran(event, active.run, resident.directory)
+            if not {"hang", "runaway"} & event.keys():
+                mark = active.run.script
+                self._usual[mark] = max(self._usual.get(mark, 0.0), ran.cpu)
+            done(active.run, ran)
 
     def _lose(self, resident: _Resident, how: str, waiting: deque[Run], done: Done) -> None:
         """Go on without a resident; what it had under way runs again, each alone to be found."""
@@ -277,7 +283,11 @@ class _Resident:
             raise _Dead(said[-1] if said else "no answer")
         os.set_blocking(self.events.fileno(), False)
 
-    def start(self, run: Run) -> None:
+    def start(self, run: Run, usual: float) -> None:
+        """Order a run.
+
+        :param usual: CPU seconds that the script takes where it ends by itself; 0 if unknown
+        """
         mark = digest(run.script)[:16]
         script = self.directory / mark / f"{run.name}.py"
         if mark not in self._scripts:
@@ -294,6 +304,7 @@ class _Resident:
             "limit": run.limit,
             "work": str(self.directory),
             "trace": run.trace,
+            "usual": usual,
         }
         self.active[self._count] = _Active(run, time.monotonic())
         self._commands.write(json.dumps(order).encode() + b"\n")

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-
-from rich.color import ColorSystem
-from rich.console import Console, RenderableType
-from rich.style import Style
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from harness.outcome import Outcome, Verdict
 from harness.report.grid import Grid, row_label, word
 from harness.report.model import Report, Result, ScenarioInfo
 from harness.report.text import clean, counted, one_line, shortened
+
+if TYPE_CHECKING:  # a third of the start of a command that prints plain lines only
+    from rich.console import RenderableType
+    from rich.table import Table
 
 _STYLE = {
     Verdict.REPRODUCED: "green",
@@ -41,6 +40,9 @@ def verdict_table(report: Report) -> Table:
 
     Print it with a rich console, or take :func:`lines` of it.
     """
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     for _ in range(3):
         table.add_column(no_wrap=True)
@@ -111,10 +113,15 @@ def grid_lines(report: Report, *, width: int = 100, colour: bool = False) -> lis
     """
     found: list[str] = []
     used: set[str] = set()
-    marks = {
-        name: Style.parse(style).render(mark, color_system=ColorSystem.STANDARD) if colour else mark
-        for name, (mark, style) in MARKS.items()
-    }
+    marks = {name: mark for name, (mark, _) in MARKS.items()}
+    if colour:
+        from rich.color import ColorSystem
+        from rich.style import Style
+
+        marks = {
+            name: Style.parse(style).render(mark, color_system=ColorSystem.STANDARD)
+            for name, (mark, style) in MARKS.items()
+        }
     for info in report.scenarios:
         grid = Grid.of(report, info.id)
         found.append(f"{info.id}  {one_line(info.title, width - len(info.id) - 2)}")
@@ -135,6 +142,8 @@ def grid_lines(report: Report, *, width: int = 100, colour: bool = False) -> lis
 
 def lines(renderable: RenderableType, *, width: int = 100, colour: bool = False) -> list[str]:
     """Render to lines of text, with ANSI colours only when asked."""
+    from rich.console import Console
+
     console = Console(
         file=io.StringIO(),
         width=width,

@@ -12,6 +12,7 @@ import harness.export
 from harness.matrix.cells import ReleaseChoice, plan
 from harness.matrix.engine import Engine, Grid, Interrupted
 from harness.matrix.interpreters import Interpreter, this_interpreter
+from harness.matrix.runner import Runner
 from harness.outcome import Outcome, Verdict
 from harness.selection import select
 
@@ -190,6 +191,43 @@ def test_result_that_depends_on_a_broker_is_not_kept(
     assert [run(file).ran, run(file).ran] == [1, 0]
     monkeypatch.setenv("AMQP_URL", "amqp://nowhere")
     assert [run(file).ran, run(file).ran] == [1, 1]
+
+
+def test_scenario_for_a_broker_is_not_run_without_one(
+    demo: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its library is not even installed."""
+    file = demo.scenario("demo>=1")
+    file.write_text(file.read_text().replace("test_demo()", "test_demo(amqp_url)"))
+    monkeypatch.delenv("AMQP_URL", raising=False)
+    grid = run(file, releases=["1.0"])
+    assert grid.ran == 0
+    assert grid.problems == []
+    assert outcomes(grid) == {"1.0": "not-applicable"}
+    assert "needs AMQP_URL" in grid.results[0].observation.message
+
+
+def test_projects_of_which_nothing_is_missing_run_together(
+    demo: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The longest runs of all are first, and none is waited for alone between two projects."""
+    demo.release("1.0")
+    demo.wheels.add("other", "1.0", {"other.py": ""})
+    one, two = demo.scenario("demo<1"), demo.scenario("other<1", id="D2", body="import other")
+    two.write_text(two.read_text().replace("library='demo'", "library='other'"))
+    cells, _ = plan(select([str(one), str(two)]), [this_interpreter()], ReleaseChoice())
+    batches: list[int] = []
+    run_them = Runner.run
+
+    def counted(self: Runner, runs: Any, done: Any) -> None:
+        batches.append(len(runs))
+        run_them(self, runs, done)
+
+    monkeypatch.setattr(Runner, "run", counted)
+    for _ in range(2):
+        with Engine(jobs=2, fresh=True) as engine:
+            engine.run(cells)
+    assert batches == [1, 1, 2]
 
 
 @pytest.mark.parametrize("jobs", [1, 3])

@@ -233,6 +233,35 @@ def test_run_that_waits_lets_another_start(tmp_path: Path) -> None:
     assert {seen.outcome for seen in run_all([one, two], jobs=1)} == {Outcome.HEALTHY}
 
 
+def test_run_whose_processes_compute_does_not_let_another_start(tmp_path: Path) -> None:
+    """It waits for them itself, but the processor is taken: the next one finds its mark."""
+    here = this_interpreter()
+    mark = tmp_path / "mark"
+    busy = (
+        "import time\nend = time.process_time() + 0.4\nwhile time.process_time() < end: pass\n"
+        f"open({str(mark)!r}, 'w').close()\n"
+    )
+    starts = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {busy!r}])\n"
+    one = Run("one", starts + HEALTHY, here)
+    two = Run("two", f"import os\nassert os.path.exists({str(mark)!r})\n" + HEALTHY, here)
+    assert [seen.outcome for seen in run_all([one, two], jobs=1)] == [Outcome.HEALTHY] * 2
+
+
+def test_spin_is_told_by_what_the_script_takes_elsewhere() -> None:
+    """Not by a quarter of its limit, once a run of the same script has ended in any interpreter."""
+    first, second, *_ = (*discover().interpreters, None)
+    if second is None:
+        pytest.skip("takes two interpreters")
+    spin = f"import sys\nif sys.version.split()[0] == {second.version!r}:\n    while True: pass\n"
+    seen: list[Ran] = []
+    with Runner(1) as runner:
+        for one in (first, second):
+            run = Run("spin", spin + HEALTHY, one, limit=40.0)
+            runner.run([run], lambda _, ran: seen.append(ran))
+    assert [ran.observation.outcome for ran in seen] == [Outcome.HEALTHY, Outcome.HANG]
+    assert seen[1].cpu < 5.0
+
+
 def test_traced_run_tells_which_lines_ran(tmp_path: Path) -> None:
     (tmp_path / "demo.py").write_text("def check(x):\n    if x:\n        return 1\n    return 2\n")
     run = Run(

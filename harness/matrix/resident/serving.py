@@ -37,7 +37,15 @@ from .child import (
     run_as_main,
     trace_lines,
 )
-from .procfs import TICK, children, cpu_seconds, is_zombie, stand_still, starved_seconds
+from .procfs import (
+    TICK,
+    asleep,
+    children,
+    cpu_seconds,
+    is_zombie,
+    stand_still,
+    starved_seconds,
+)
 from .waits import SHARED, tell_of_waits
 
 with contextlib.suppress(ImportError):  # Python 3.6 has none
@@ -53,8 +61,9 @@ GRACE = 1.0
 STACKS_GRACE = 0.5
 #: CPU seconds below which nothing is called a spin, and how many times the usual a spin takes.
 SPIN_LEAST, SPIN_TIMES = 0.5, 50
-#: Seconds without CPU use after which a child no longer counts as running.
-PARKED = 0.06
+#: Seconds after its start when a child is looked at first, and between two looks at one that
+#: sleeps: if it has slept all the time between them, it no longer counts as running.
+FIRST_LOOK, NEXT_LOOK = 0.01, 0.006
 
 
 class Stream:
@@ -117,14 +126,15 @@ class Run:
         self.shared = shared
         self.started = time.monotonic()
         self.deadline: float = self.started + order["limit"]
-        self.next_look = self.started + 0.02
-        self.pause = 0.02
+        self.next_look = self.started + FIRST_LOOK
+        self.pause = FIRST_LOOK
         self.last_looks = 20
         self.cpu = 0.0
         self.busy_until = self.started
         self.polls = 0
         self.polls_cpu = 0.0
         self.parked = False
+        self.asleep: Optional[int] = None
         self.still: Optional[Tuple[int, int]] = None
         self.ending: Optional[Dict[str, Any]] = None
         self.ending_since = 0.0
@@ -140,6 +150,7 @@ class Resident:
         self._buffer = b""
         self._runs: Dict[int, Run] = {}
         self._code: Dict[str, Union[types.CodeType, str]] = {}
+        #: Script -> the most CPU time that a run of it took which ended by itself; 0 if none has.
         self._usual: Dict[str, float] = {}
         self._poll = select.poll()
         self._poll.register(commands, select.POLLIN)
@@ -194,6 +205,7 @@ class Resident:
 
     def _start(self, order: Dict[str, Any]) -> None:
         code = self._compiled(order)
+        self._usual[order["script"]] = max(self._usual.get(order["script"], 0.0), order["usual"])
         if isinstance(code, str):
             self._send({"id": order["id"], "unparsable": code})
             return
@@ -279,12 +291,21 @@ class Resident:
             run.busy_until = now
             run.still = None
             run.pause = min(run.pause, 0.05)
-        elif not run.parked and now - run.busy_until > PARKED:
-            run.parked = True
-            self._send({"id": run.order["id"], "parked": True})
+            self._park(run, False)
+        elif not run.parked:
+            before, run.asleep = run.asleep, asleep(run.pid)
+            if run.asleep is not None:
+                run.next_look = now + NEXT_LOOK
+                self._park(run, run.asleep == before)
         reason = self._why_hung(run, now)
         if reason:
             self._end(run, {"hang": reason})
+
+    def _park(self, run: Run, parked: bool) -> None:
+        """Tell whether a run leaves the processor to others."""
+        if parked != run.parked:
+            run.parked = parked
+            self._send({"id": run.order["id"], "parked": parked})
 
     def _why_hung(self, run: Run, now: float) -> Optional[str]:
         # Time for which it was ready to run and had no processor is not its own.
@@ -296,20 +317,20 @@ class Resident:
             run.polls_cpu = run.cpu
         if now - run.busy_until < 0.3 and run.cpu > SPIN_LEAST:
             return self._why_spinning(run, alone, wakes, closed)
-        if now - run.busy_until < 0.015:
+        if run.asleep is None and now - run.busy_until < 0.015:
             return None
         still = stand_still(run.pid, run.deadline - 0.05, alone, wakes)
         if still is not None and still == run.still:
             return "deadlock: no thread is able to run, and nothing left can wake one"
         run.still = still
         if still is not None:
-            run.next_look = min(run.next_look, now + 0.02)
+            run.next_look = min(run.next_look, now + NEXT_LOOK)
         return None
 
     def _why_spinning(self, run: Run, alone: int, wakes: float, closed: int) -> Optional[str]:
-        usual = self._usual.get(run.order["script"])
+        usual = self._usual[run.order["script"]]
         least = max(SPIN_LEAST, run.order["limit"] / 4)
-        if usual is not None:
+        if usual:
             least = min(least, max(SPIN_LEAST, usual * SPIN_TIMES))
         since_poll = run.cpu - run.polls_cpu
         if run.cpu < least or not (closed or since_poll > SPIN_LEAST - 0.1):
@@ -355,7 +376,7 @@ class Resident:
             event["status"] = os.WEXITSTATUS(status)
         if run.ending is None:
             script = run.order["script"]
-            self._usual[script] = max(self._usual.get(script, 0.0), cpu)
+            self._usual[script] = max(self._usual[script], cpu)
         lines = os.path.join(run.order["work"], "{}.lines".format(run.order["id"]))
         if run.order.get("trace") and os.path.exists(lines):
             with open(lines) as file:
