@@ -41,7 +41,7 @@ async def test_exception_of_the_block_is_on_the_future() -> None:
     id="K01",
     title="With capture_exceptions() the future of run_coroutine_threadsafe() says 'no error'",
     source="https://github.com/aiidateam/kiwipy/blob/develop/src/kiwipy/futures.py",
-    present=("kiwipy",),
+    present=("kiwipy>=0.3.1",),
     python=">=3.9",
 )
 async def test_threadsafe_future_shows_a_captured_exception() -> None:
@@ -68,7 +68,7 @@ async def test_threadsafe_future_shows_a_captured_exception() -> None:
     id="K02",
     title="capture_exceptions() does not capture a cancellation: the future stays pending",
     source="https://github.com/aiidateam/kiwipy/blob/develop/src/kiwipy/futures.py",
-    present=("kiwipy; python_version >= '3.8'",),
+    present=("kiwipy>=0.3.1",),
     python=">=3.9",
 )
 async def test_cancelled_job_completes_its_future() -> None:
@@ -96,7 +96,7 @@ async def test_cancelled_job_completes_its_future() -> None:
     id="K04",
     title="SystemExit in a job leaves its future pending",
     source="https://github.com/aiidateam/kiwipy/blob/develop/src/kiwipy/futures.py",
-    present=("kiwipy",),
+    present=("kiwipy>=0.3.1",),
     python=">=3.9",
 )
 async def test_exit_in_a_job_completes_its_future() -> None:

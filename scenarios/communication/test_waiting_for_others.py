@@ -37,7 +37,7 @@ def look(pid: Any) -> Any:
     id="W01",
     title="Who subscribes to the end of a process after its end waits for ever",
     source="https://github.com/aiidateam/aiida-core/issues/4150",
-    present=("kiwipy",),
+    present=("kiwipy>=0.3.1",),
     python=">=3.9",
 )
 async def test_end_of_a_process_is_heard_by_who_subscribes_late() -> None:

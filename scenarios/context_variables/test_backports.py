@@ -72,7 +72,7 @@ async def test_backport_carries_a_value_into_a_task_of_the_same_loop() -> None:
     id="C02",
     title="contextvars 2.4 on Python 3.6: a value set in one task is seen by every other",
     source="https://github.com/MagicStack/contextvars/issues/13",
-    present=("contextvars; python_version < '3.7'",),
+    present=("contextvars>=2.0; python_version < '3.7'",),
     shown_in=("2.4",),
     python=">=3.6,<3.7",
 )
