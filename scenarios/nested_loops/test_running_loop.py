@@ -411,7 +411,7 @@ def _plant_loops_with_a_policy() -> None:
 
 
 @scenario(
-    id="N05q",
+    id="N52n",
     title="A nested run of a new loop changes the event loop policy",
     source="https://github.com/erdewit/nest_asyncio/issues/25",
     library="nest-asyncio",
