@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -122,8 +123,12 @@ class Ledger:
     def __init__(self) -> None:
         # What executes statements in the transaction of :meth:`together`, in its thread.
         self._outer = threading.local()
-        with self.transaction() as execute:
-            self.create(execute)
+        try:
+            # Who only looks need not wait for those who write.
+            self.query("SELECT 1 FROM effects WHERE 1 = 0")
+        except PersistenceError:
+            with self.transaction() as execute:
+                self.create(execute)
 
     def create(self, execute: Execute) -> None:
         """Create the tables if they are not there."""
@@ -197,9 +202,10 @@ class Ledger:
         rows = self.read(f"SELECT {COLUMNS} FROM runs {where} ORDER BY created DESC {bound}")
         return [Run.of(row) for row in rows]
 
-    def counts(self) -> dict[str, int]:
-        """Return how many processes are in which state."""
-        return dict(self.read("SELECT state, count(*) FROM runs GROUP BY state"))
+    def counts(self, *, active: bool | None = None) -> dict[str, int]:
+        """Return how many processes are in which state; ``active`` as for :meth:`all`."""
+        where = "" if active is None else f"WHERE active = {int(active)}"
+        return dict(self.read(f"SELECT state, count(*) FROM runs {where} GROUP BY state"))
 
     def open(
         self,
@@ -466,10 +472,25 @@ class SqliteLedger(Ledger):
 
     def __init__(self, database: _sql.SqliteDatabase) -> None:
         self._database = database
+        self._file = self._identity()
         super().__init__()
+
+    def _identity(self) -> tuple[int, int] | None:
+        """Return what tells the file from every other, or None if there is none."""
+        try:
+            found = os.stat(self._database._path)
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
 
     @contextlib.contextmanager
     def begin(self) -> Iterator[Execute]:
+        if self._identity() != self._file:
+            # What is written to a file without a name is seen by nobody, and lost.
+            raise PersistenceError(
+                f"the database {self._database._path} was removed or replaced while it was in use: "
+                "put it back, or start anew"
+            )
         with self._database.transaction() as connection:
             yield lambda statement, *parameters: _fetch(connection, statement, parameters)
 

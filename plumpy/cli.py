@@ -281,7 +281,7 @@ def _worker(options: argparse.Namespace) -> int:
     for module in options.modules:
         try:
             importlib.import_module(module)
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:
             raise UsageError(f"cannot import {module}: {type(exc).__name__}: {exc}") from None
     persister = open_persister(options.persister)
     with connected(options.broker, options.heartbeat, options.queue) as communicator:
@@ -325,7 +325,13 @@ def _work(worker: Any) -> bool:
 
     before = {number: signal.signal(number, on_signal) for number in _STOPPING}
     try:
-        loop.run_until_complete(worker.run())
+        working = loop.create_task(worker.run())
+        while not working.done():
+            try:
+                loop.run_until_complete(working)
+            except (SystemExit, KeyboardInterrupt) as exc:
+                # Of a task or callback that a step left behind: those of signals are ours.
+                logging.getLogger("plumpy.worker").error("%r does not end a worker", exc)
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         for number, handler in before.items():
@@ -359,8 +365,10 @@ def _list(options: argparse.Namespace) -> int:
         for run in runs:
             print(json.dumps(_row(run)))
         return 0
+    total = sum(ledger.counts(active=active).values())
     ended = 0 if options.all else _ended(ledger.counts())
-    _print_table(runs, f"; {ended} that ended are listed with --all" if ended else "")
+    more = f" of {total}; --limit {total} lists them all" if len(runs) < total else ""
+    _print_table(runs, more + (f"; {ended} that ended are listed with --all" if ended else ""))
     return 0
 
 

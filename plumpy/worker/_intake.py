@@ -24,7 +24,7 @@ from plumpy.persistence._bundle import restored_bundle
 from plumpy.persistence._codec import dumps, loads
 from plumpy.persistence._savable import META, META__CLASS_NAME
 from plumpy.processes import Process
-from plumpy.worker._running import label_of
+from plumpy.worker._running import contained, label_of
 
 if TYPE_CHECKING:
     from plumpy.worker._worker import Worker
@@ -122,12 +122,11 @@ class Intake:
             return False
         worker.starting(key)
         try:
-            process = self._maker.make(
-                worker.communicator if begin else None,
-                identifier,
-                init_args,
-                kwargs if init_kwargs is None or isinstance(init_kwargs, Mapping) else init_kwargs,
-            )
+            if init_kwargs is not None and not isinstance(init_kwargs, Mapping):
+                kwargs = init_kwargs
+            communicator = worker.communicator if begin else None
+            with contained():
+                process = self._maker.make(communicator, identifier, init_args, kwargs)
             try:
                 caller = None if nowait else _caller(message)
                 bundle = worker.bundle_of(process)
@@ -230,7 +229,8 @@ class Intake:
         context = LoadSaveContext(
             loader=worker.loader, loop=worker.loop, communicator=worker.communicator
         )
-        process = bundle.unbundle(context)
+        with contained():
+            process = bundle.unbundle(context)
         if not isinstance(process, Process):
             raise ValueError("its checkpoint is not that of a process")
         return process

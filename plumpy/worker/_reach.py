@@ -82,6 +82,10 @@ class Reach:
         return self._when_stored(answer) if isinstance(answer, kiwipy.Future) else answer
 
     def _when_stored(self, answer: kiwipy.Future) -> kiwipy.Future:
+        # Called where the answer is given, in the loop: what was asked for is done, and the process
+        # has not gone on yet.
+        answer.add_done_callback(lambda _: self._running.note_pause())
+
         async def stored() -> Any:
             value = await asyncio.wrap_future(answer)
             await self._running.stored()

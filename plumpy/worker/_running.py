@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import json
 import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from plumpy._ledger import Caller, Lease, LeaseLost
@@ -22,6 +24,36 @@ _LOGGER = logging.getLogger("plumpy.worker")
 
 #: Seconds from one attempt to use a database that fails to the next.
 RETRY = 0.5
+
+
+class Escape(RuntimeError):
+    """Code of a process raised what ends a program or a task, which is the worker's."""
+
+    def __init__(self, exc: BaseException) -> None:
+        super().__init__(f"{exc!r} was raised, which ends the process and not its worker")
+
+
+@contextlib.contextmanager
+def contained() -> Iterator[None]:
+    """Have nothing escape from a call of user code but what is an error.
+
+    :raises Escape: instead of SystemExit and the like
+    """
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException as exc:
+        raise Escape(exc) from exc
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    """A state of a process, as it is stored."""
+
+    state: str
+    bundle: str
+    paused: bool
 
 
 _running: dict[int, Running] = {}
@@ -44,8 +76,10 @@ class Running:
         self.fault: PersistenceError | None = None
         self._has_slot = True
         self._lost = False
+        self._cancelled = False
         self._saved: str | None = None
         self._saved_paused = process.paused
+        self._noted: _Checkpoint | None = None
         self._save_lock = asyncio.Lock()
         # Whether it is over with the process here, and whether its end is stored.
         self._over = asyncio.Event()
@@ -78,12 +112,12 @@ class Running:
                 raise
         except Exception as exc:
             # A fault of the worker, not of the process: another attempt may do better.
-            _LOGGER.error(
-                "process %s cannot be run now; giving it back: %s",
-                self.process.pid,
-                exc,
-                exc_info=None if isinstance(exc, PersistenceError) else exc,
-            )
+            if isinstance(exc, PersistenceError):
+                self.worker.database_fails(exc)
+            else:
+                _LOGGER.error(
+                    "process %s cannot be run now; giving it back", self.process.pid, exc_info=exc
+                )
             self._drop()
             self._give_up_slot()
             await asyncio.sleep(RETRY)
@@ -105,10 +139,26 @@ class Running:
                 await self.worker.slots.acquire()
                 self._has_slot = True
             created = process.state is ProcessState.CREATED
-            await process.step()
+            try:
+                await process.step()
+            except Exception:
+                raise
+            except BaseException as exc:
+                if self._is_ended_by(exc):
+                    raise
+                process.fail(Escape(exc), exc.__traceback__)
             # The first step runs nothing of the process: to repeat it costs nothing.
             if not process.has_terminated() and not created:
                 await self.save()
+
+    def _is_ended_by(self, exc: BaseException) -> bool:
+        """Tell whether an exception is meant for the task that steps, not raised by the step."""
+        if isinstance(exc, asyncio.CancelledError):
+            # Python 3.10 does not know whether others than the worker cancelled it.
+            others = getattr(self.task, "cancelling", int)()
+            return self._cancelled or self.worker.stopping or others > 0
+        # The coroutine of a task that is thrown away is closed from elsewhere.
+        return isinstance(exc, GeneratorExit) and asyncio.current_task() is not self.task
 
     def _give_up_slot(self) -> None:
         if self._has_slot:
@@ -135,19 +185,37 @@ class Running:
         :raises LeaseLost: if the lease is another's by now
         """
         async with self._save_lock:
-            try:
-                bundle = self.worker.bundle_of(self.process)
-            except PersistenceError as exc:
-                self._cannot_be_saved(exc)
-                return
-            paused = self.process.paused
-            if bundle == self._saved:
-                return
-            state = label_of(self.process)
-            await self.worker.persistently(
-                lambda: self.worker.ledger.save(self.lease, state, bundle), self.process.pid
-            )
-            self._saved, self._saved_paused = bundle, paused
+            self.note()
+            await self._write_noted()
+
+    def note(self) -> None:
+        """Take down the present state, to be stored soon."""
+        try:
+            bundle = self.worker.bundle_of(self.process)
+        except PersistenceError as exc:
+            self._noted = None
+            self._cannot_be_saved(exc)
+        else:
+            self._noted = _Checkpoint(label_of(self.process), bundle, self.process.paused)
+
+    def note_pause(self) -> None:
+        """Take down that the process was paused or played, before it goes on.
+
+        What is stored in mid-step would be found changed when the step is repeated.
+        """
+        process = self.process
+        in_step = process._stepping and process.state is ProcessState.RUNNING
+        if process.paused != self._saved_paused and not in_step and not process.has_terminated():
+            self.note()
+
+    async def _write_noted(self) -> None:
+        noted, self._noted = self._noted, None
+        if noted is None or noted.bundle == self._saved:
+            return
+        await self.worker.persistently(
+            lambda: self.worker.ledger.save(self.lease, noted.state, noted.bundle)
+        )
+        self._saved, self._saved_paused = noted.bundle, noted.paused
 
     def _cannot_be_saved(self, exc: PersistenceError) -> None:
         if not self.process.has_terminated():
@@ -170,7 +238,7 @@ class Running:
         state = label_of(process)
         async with self._save_lock:
             callers: tuple[Caller, ...] = await worker.persistently(
-                lambda: worker.ledger.finish(self.lease, state, bundle, outcome), process.pid
+                lambda: worker.ledger.finish(self.lease, state, bundle, outcome)
             )
         self._stored = True
         self._over.set()
@@ -185,30 +253,33 @@ class Running:
 
     async def save_pause(self) -> None:
         """Store that the process was paused or played: a worker that takes it over should know."""
-        if self.process.paused == self._saved_paused or self.process.has_terminated():
-            return
-        with contextlib.suppress(LeaseLost):
-            await self.stored()
+        self.note_pause()
+        if self._noted is not None:
+            with contextlib.suppress(LeaseLost):
+                await self.stored()
 
     async def stored(self) -> None:
-        """Wait until the present state is stored.
+        """Wait until what was noted is stored, or how the process ended.
 
         :raises LeaseLost: if it will not be, because the process is not run here any more
         """
         if not self.process.has_terminated():
             try:
-                await self.save()
+                async with self._save_lock:
+                    await self._write_noted()
             except LeaseLost:
                 self.lose()
-                raise
+            stored = not self._lost
         else:
             await self._over.wait()
-            if not self._stored:
-                raise LeaseLost(f"process {self.process.pid} is not run here any more; ask again")
+            stored = self._stored
+        if not stored:
+            raise LeaseLost(f"process {self.process.pid} is not run here any more; ask again")
 
     def cancel(self) -> None:
         """Stop stepping."""
         if self.task is not None:
+            self._cancelled = True
             self.task.cancel()
 
 

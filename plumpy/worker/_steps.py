@@ -54,9 +54,7 @@ async def record_async(key: str, value: Any, process: Process | None = None) -> 
     text = dumps(value)
     ledger = running.worker.ledger
     try:
-        return await running.worker.persistently(
-            lambda: ledger.record(running.lease, key, text), running.process.pid
-        )
+        return await running.worker.persistently(lambda: ledger.record(running.lease, key, text))
     except PersistenceError as exc:
         running.fault = exc
         raise

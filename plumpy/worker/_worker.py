@@ -32,6 +32,7 @@ from plumpy.persistence._codec import dumps, loads
 from plumpy.processes import Process
 from plumpy.waiting import ProcessWaiter
 from plumpy.worker._database import Database
+from plumpy.worker._fork import end_forks_of
 from plumpy.worker._intake import Intake
 from plumpy.worker._running import RETRY, Running
 from plumpy.worker._steps import workers
@@ -43,6 +44,8 @@ _T = TypeVar("_T")
 _PATIENCE = 2.0
 #: Seconds after which an outcome that nobody was told of is told again.
 _UNANSWERED = 10.0
+#: Seconds after which it is said again that the database fails.
+_REMINDER = 60.0
 
 
 class Worker:
@@ -114,6 +117,8 @@ class Worker:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._save_context = LoadSaveContext(loader=loader)
         self._database: Database
+        # What is wrong with the database, and when that was said.
+        self._trouble = "", 0.0
 
     def __repr__(self) -> str:
         return f"<Worker {self.name}: {len(self._running)} processes from {self.queue}>"
@@ -138,6 +143,7 @@ class Worker:
         self.loop = asyncio.get_running_loop()
         self.communicator = LoopCommunicator(self._inner, self.loop)
         workers[self.communicator] = self
+        end_forks_of(self.loop)
         self._database = Database(self.ledger, self.loop)
         self._waiter = ProcessWaiter(
             self.communicator, self._final_state, interval=5 * self._poll, loop=self.loop
@@ -180,8 +186,10 @@ class Worker:
         slot_is_free = True
         try:
             slot_is_free = not await self._intake.begin(message)
+            if not slot_is_free:
+                self._database_works()
         except PersistenceError as exc:
-            _LOGGER.error("cannot save a process now, putting its task back: %s", exc)
+            self.database_fails(exc)
             await asyncio.sleep(RETRY)
             message.put_back()
         except Exception as exc:
@@ -232,7 +240,7 @@ class Worker:
         """
         return await self._database.use(function)
 
-    async def persistently(self, function: Callable[[], _T], pid: Any) -> _T:
+    async def persistently(self, function: Callable[[], _T]) -> _T:
         """Use the database for a process, again and again until that works.
 
         :raises LeaseLost: if another worker runs the process by now
@@ -244,14 +252,26 @@ class Worker:
             except LeaseLost:
                 raise
             except PersistenceError as exc:
-                if not failed:
-                    _LOGGER.error("process %s has to wait for the database: %s", pid, exc)
                 failed = True
+                self.database_fails(exc)
                 await asyncio.sleep(RETRY)
             else:
                 if failed:
-                    _LOGGER.info("process %s goes on: the database works again", pid)
+                    self._database_works()
                 return result
+
+    def database_fails(self, exc: PersistenceError) -> None:
+        """Say that the database fails: once, however many processes and tasks wait for it."""
+        now = self.loop.time()
+        text, said = self._trouble
+        if text != str(exc) or now - said > _REMINDER:
+            self._trouble = str(exc), now
+            _LOGGER.error("processes and tasks have to wait: %s", exc)
+
+    def _database_works(self) -> None:
+        if self._trouble[0]:
+            self._trouble = "", 0.0
+            _LOGGER.info("the database works again")
 
     def bundle_of(self, process: Process) -> str:
         """Return the present state of a process as text.
@@ -305,11 +325,11 @@ class Worker:
             },
         }
         key = dumps(pid, self.loader)
-        if await self.persistently(lambda: self.ledger.find(key), pid) is None:
+        if await self.persistently(lambda: self.ledger.find(key)) is None:
             await self._send(body, pid)
         await self._waiter.wait(pid)
         while True:
-            run = await self.persistently(lambda: self.ledger.find(key), pid)
+            run = await self.persistently(lambda: self.ledger.find(key))
             if run is not None and run.outcome is not None:
                 outcome: dict[str, Any] = loads(run.outcome, self.loader)
                 return outcome
@@ -345,7 +365,7 @@ class Worker:
             try:
                 await work()
             except PersistenceError as exc:
-                _LOGGER.error("cannot %s: %s", what, exc)
+                self.database_fails(exc)
                 pause = min(seconds, RETRY)
             except Exception:
                 _LOGGER.exception("cannot %s", what)
@@ -400,8 +420,11 @@ class Worker:
         tasks = [running.task for running in left if running.task is not None]
         if tasks:
             late = await self._end_of(tasks)
+            if late:
+                _LOGGER.warning(
+                    "%d steps have not ended and are to be repeated by other workers", len(late)
+                )
             for task in late:
-                _LOGGER.warning("a step has not ended and is to be repeated by another worker")
                 task.cancel()
             if late:
                 await asyncio.wait(late, timeout=_PATIENCE)

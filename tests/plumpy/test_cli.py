@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import aiormq
+import kiwipy
 import pytest
 
 import plumpy
@@ -175,6 +177,64 @@ class TestDying:
         await controller.launch_process(process_class, nowait=True, no_reply=True)
         await until(lambda: persister.ledger().all())
 
+    @pytest.mark.parametrize("request_", ["pause", "play", "kill"])
+    async def test_what_was_answered_outlives_a_worker_that_is_killed_at_once(
+        self, command, controller, persister, steps, request_
+    ):
+        """The next worker finds the process as the caller was told that it is."""
+        options = ("worker", "--lease", "1", "--poll", "0.2")
+        first = command(*options)
+        await controller.launch_process(steps.Waits, init_kwargs={"pid": "w"}, nowait=True)
+        if request_ == "play":
+            assert await controller.pause_process("w")
+        assert await getattr(controller, f"{request_}_process")("w")
+        first.kill()
+        first.communicate()
+        ledger = persister.ledger()
+        if request_ == "kill":
+            (run,) = ledger.all()
+            assert (run.state, run.active) == ("killed", False)
+            return
+        command(*options)
+        await until(lambda: ledger.all()[0].term > 1)
+        status = None
+        while status is None:
+            with contextlib.suppress(kiwipy.UnroutableError, kiwipy.RemoteException):
+                status = await asyncio.wait_for(controller.get_status("w"), TIMEOUT)
+        assert status["paused"] is (request_ == "pause")
+
+    @pytest.mark.parametrize("kind", ["Forks", "ForksAndExits", "ForksAndAwaits"])
+    async def test_a_child_that_a_step_forks_is_no_second_worker(
+        self, command, controller, persister, steps, kind, tmp_path
+    ):
+        process = command("worker")
+        await controller.launch_process(getattr(steps, kind), nowait=True, no_reply=True)
+        child = tmp_path / "child"
+        await until(lambda: child.exists() and child.read_text())
+        pid = int(child.read_text())
+        await until(lambda: not _lives(pid))
+        assert await controller.launch_process(steps.Slow) == {"n": 3}
+        assert persister.ledger().counts() == {"finished": 2}
+        process.send_signal(signal.SIGTERM)
+        output, _ = await asyncio.to_thread(process.communicate)
+        assert process.returncode == 0, output
+        assert "Traceback" not in output
+
+    async def test_what_steps_leave_behind_does_not_end_a_worker(self, command, controller, steps):
+        process = command("worker")
+        await controller.launch_process(steps.LeavesATask)
+        assert await controller.launch_process(steps.Slow) == {"n": 3}
+        process.send_signal(signal.SIGTERM)
+        output, _ = await asyncio.to_thread(process.communicate)
+        assert process.returncode == 0, output
+        assert "SystemExit(4) does not end a worker" in output
+
+
+def _lives(pid: int) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
 
 class TestControl:
     async def test_processes_are_listed_and_controlled(self, worker, command, controller):
@@ -199,6 +259,23 @@ class TestControl:
         code, output = await run("kill", pid)
         assert (code, "no worker runs it" in output) == (1, True)
         assert (await run("list"))[1].endswith("0 processes; 1 that ended are listed with --all\n")
+
+    def test_a_list_says_what_it_leaves_out(self, persister, capsys):
+        for number in range(3):
+            persister.ledger().open(
+                f'"{number}"',
+                name=str(number),
+                process_class="module:Class",
+                queue="q",
+                state="running",
+                bundle="{}",
+                worker="w" if number else None,
+                seconds=60,
+                caller=None,
+            )
+        url = f"sqlite:///{persister._database._path}"
+        assert cli.main(["list", "--persister", url, "--limit", "1"]) == 0
+        assert capsys.readouterr().out.endswith("\n1 process of 2; --limit 2 lists them all\n")
 
     def test_a_list_that_nobody_reads_is_no_error(self, command, persister):
         """As with ``plumpy list | head``, or with an output that is closed."""
@@ -274,6 +351,7 @@ class TestWrongUsage:
 
 STEPS = """
 import asyncio
+import os
 import pathlib
 import time
 
@@ -298,6 +376,14 @@ class Slow(plumpy.Process):
         self.out("n", number)
 
 
+class Waits(plumpy.Process):
+    def run(self):
+        return plumpy.Wait(self.go_on)
+
+    def go_on(self, *_):
+        pass
+
+
 class Long(plumpy.Process):
     async def run(self):
         await asyncio.sleep(1000)
@@ -306,6 +392,39 @@ class Long(plumpy.Process):
 class Threaded(plumpy.Process):
     async def run(self):
         await asyncio.to_thread(time.sleep, 20)
+
+
+class Forks(plumpy.Process):
+    def run(self):
+        if os.fork() == 0:
+            pathlib.Path("child").write_text(str(os.getpid()))
+
+
+class ForksAndExits(plumpy.Process):
+    def run(self):
+        if os.fork() == 0:
+            pathlib.Path("child").write_text(str(os.getpid()))
+            raise SystemExit(0)
+
+
+class ForksAndAwaits(plumpy.Process):
+    async def run(self):
+        if os.fork() == 0:
+            pathlib.Path("child").write_text(str(os.getpid()))
+        await Later()
+
+
+class Later:
+    def __await__(self):
+        yield
+
+
+class LeavesATask(plumpy.Process):
+    async def run(self):
+        async def leave():
+            raise SystemExit(4)
+
+        self.task = asyncio.ensure_future(leave())
 
 
 class Blocks(plumpy.Process):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import pwd
 import shutil
 import socket
+import sqlite3
 import subprocess
 import tempfile
 import threading
@@ -18,7 +20,7 @@ import pytest
 
 import plumpy
 from plumpy._ledger import Caller, Lease, LeaseLost, Ledger
-from plumpy.persistence import SqlitePersister
+from plumpy.persistence import SqlitePersister, _sql
 
 PID = '"p"'
 NEW = {
@@ -244,6 +246,14 @@ class TestOutcomes:
         assert ledger.find(PID) is None
         assert ledger.claim(PID, "a", 60, None) == (None, None)
         assert not ledger.enter(PID, name="p", process_class="c", queue="q", state="created")
+
+    def test_who_looks_need_not_wait_for_who_writes(self, tmp_path, monkeypatch):
+        SqlitePersister(tmp_path / "processes.db").ledger()
+        monkeypatch.setattr(_sql, "BUSY_TIMEOUT", 0.1)
+        connection = sqlite3.connect(tmp_path / "processes.db", isolation_level=None)
+        with contextlib.closing(connection):
+            connection.execute("BEGIN IMMEDIATE")
+            assert SqlitePersister(tmp_path / "processes.db").ledger().all() == []
 
     def test_listing(self, ledger):
         lease = ledger.open(PID, worker="a", caller=None, **NEW)

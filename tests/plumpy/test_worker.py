@@ -69,6 +69,63 @@ class Unsavable(plumpy.Process):
         """Never come here."""
 
 
+class Raises(plumpy.Process):
+    """Raises, in a step, what ends a program or a task."""
+
+    @classmethod
+    def define(cls, spec):
+        super().define(spec)
+        spec.input("name", valid_type=str)
+        spec.input("awaits", valid_type=bool)
+
+    def run(self):
+        return plumpy.Continue(self.go_on if self.inputs.awaits else self.raise_it)
+
+    def raise_it(self):
+        raise ESCAPES[self.inputs.name]
+
+    async def go_on(self):
+        await asyncio.sleep(0)
+        self.raise_it()
+
+
+class RaisesAtOnce(plumpy.Process):
+    """Cannot be made without ending the program."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        raise SystemExit("enough")
+
+
+ESCAPES: dict[str, BaseException] = {
+    "exit": SystemExit(3),
+    "interrupt": KeyboardInterrupt(),
+    "cancel": asyncio.CancelledError(),
+    "close": GeneratorExit(),
+}
+
+
+class Counts(plumpy.WorkChain):
+    """Changes its context in the middle of a step, which lasts until the gate opens."""
+
+    @classmethod
+    def define(cls, spec):
+        super().define(spec)
+        spec.input("gate", valid_type=str)
+        spec.outline(cls.start, cls.count, cls.end)
+
+    def start(self):
+        self.ctx.count = 0
+
+    async def count(self):
+        self.ctx.count += 1
+        GATES["reached"].set()
+        await GATES[self.inputs.gate].wait()
+
+    def end(self):
+        """Finish."""
+
+
 class Gated(plumpy.Process):
     """Is in a step until the gate opens."""
 
@@ -278,6 +335,37 @@ class TestSlots:
         assert await asyncio.wait_for(answer, TIMEOUT) == {"total": 9}
 
 
+class TestEscapes:
+    """What ends a program, or a task, ends the process whose code raised it and nothing else."""
+
+    @pytest.mark.parametrize("awaits", [False, True], ids=["at once", "later"])
+    @pytest.mark.parametrize("name", ESCAPES)
+    async def test_from_a_step(self, worker, controller, persister, name, awaits):
+        worker()
+        with pytest.raises(kiwipy.RemoteException, match="ends the process and not its worker"):
+            await controller.launch_process(
+                Raises, init_kwargs={"inputs": {"name": name, "awaits": awaits}}
+            )
+        assert persister.ledger().all()[0].state == "excepted"
+        assert await controller.launch_process(Adds) == {"sum": 4}
+
+    async def test_from_a_constructor(self, worker, controller):
+        worker()
+        with pytest.raises(kiwipy.RemoteException, match="SystemExit"):
+            await controller.launch_process(RaisesAtOnce)
+        assert await controller.launch_process(Adds) == {"sum": 4}
+
+    async def test_from_a_module(self, worker, controller, communicator, tmp_path, monkeypatch):
+        (tmp_path / "exits_when_imported.py").write_text("class Class:\n    raise SystemExit(1)\n")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        worker()
+        with pytest.raises(kiwipy.RemoteException, match="SystemExit"):
+            body = plumpy.create_launch_body(Adds)
+            body["args"]["process_class"] = "exits_when_imported:Class"
+            await plumpy._sending.send_task_and_wait(communicator, body, False)
+        assert await controller.launch_process(Adds) == {"sum": 4}
+
+
 class TestTakingOver:
     async def test_a_process_of_a_dead_worker_goes_on(self, worker, controller, persister):
         process = Adds({"a": 1}, pid="left")
@@ -311,10 +399,63 @@ class TestTakingOver:
     ):
         worker(poll=60)
         pid = await controller.launch_process(Waits, nowait=True)
-        await controller.pause_process(pid)
-        assert persister.load_checkpoint(pid)["_paused"]
-        await controller.kill_process(pid)
+        for _ in range(2):
+            assert await controller.pause_process(pid)
+            assert persister.load_checkpoint(pid)["_paused"]
+            assert await controller.play_process(pid)
+            assert not persister.load_checkpoint(pid).get("_paused")
+        assert await controller.kill_process(pid)
         assert persister.ledger().all()[0].state == "killed"
+
+    async def test_a_pause_in_a_step_is_stored_when_it_is_answered(
+        self, worker, controller, persister
+    ):
+        GATES.update({"counted": asyncio.Event(), "reached": asyncio.Event()})
+        made = worker(poll=60)
+        kwargs = {"inputs": {"gate": "counted"}}
+        pid = await controller.launch_process(Counts, init_kwargs=kwargs, nowait=True)
+        await GATES["reached"].wait()
+        paused = asyncio.ensure_future(controller.pause_process(pid))
+        await until(lambda: made.processes[0]._pausing is not None)
+        assert not paused.done()
+        GATES["counted"].set()
+        assert await paused
+        bundle = persister.load_checkpoint(pid)
+        assert bundle["_paused"]
+        assert bundle["_context"]["count"] == 1
+        assert await controller.kill_process(pid)
+
+    @pytest.mark.parametrize("how", ["by a call", "by a broadcast", "by its own program"])
+    async def test_no_step_is_stored_half_done(
+        self, worker, controller, communicator, persister, how
+    ):
+        """To be played takes no checkpoint of the step that goes on by it, or is under way."""
+        GATES.update({"counted": asyncio.Event(), "reached": asyncio.Event()})
+        made = worker(poll=0.05)
+        kwargs = {"inputs": {"gate": "counted"}, "pid": "counts"}
+        thread = plumpy.RemoteProcessThreadController(communicator)
+        body = plumpy.process_comms.create_create_body(Counts, init_kwargs=kwargs, persist=True)
+        await plumpy._sending.send_task_and_wait(communicator, body, False)
+        # It is paused before its first step.
+        bundle = persister.load_checkpoint("counts")
+        process = bundle.unbundle(plumpy.LoadSaveContext())
+        process.pause("rest")
+        persister.save_checkpoint(process)
+        process.close()
+        await controller.continue_process("counts", nowait=True)
+        await until(lambda: made.processes)
+        for _ in range(2):  # the second time it is in its step
+            if how == "by a call":
+                assert await controller.play_process("counts")
+            elif how == "by a broadcast":
+                await asyncio.to_thread(thread.play_all)
+            else:
+                made.processes[0].play()
+            await GATES["reached"].wait()
+        await until(lambda: not persister.load_checkpoint("counts").get("_paused"))
+        assert persister.load_checkpoint("counts").get("_context", {}).get("count", 0) == 0
+        GATES["counted"].set()
+        await until(lambda: persister.ledger().all()[0].outcome)
 
     async def test_a_worker_that_lost_a_process_does_not_say_that_it_ended(
         self, worker, controller, communicator, persister

@@ -192,6 +192,42 @@ class TestReadOnly:
         connection.execute("PRAGMA query_only=0")
         assert await asyncio.wait_for(answer, TIMEOUT) == {"done": True}
 
+    async def test_it_is_said_once_however_many_wait(
+        self, worker, communicator, persister, monkeypatch, caplog
+    ):
+        monkeypatch.setattr(_running, "RETRY", 0.01)
+        monkeypatch.setattr(_worker, "RETRY", 0.01)
+        caplog.set_level("INFO")
+        controller = plumpy.RemoteProcessController(communicator)
+        await until_begun(worker)
+        connection = persister._database._connected()
+        connection.execute("PRAGMA query_only=1")
+        answers = [asyncio.ensure_future(controller.launch_process(Records)) for _ in range(8)]
+        while "readonly" not in caplog.text:
+            await asyncio.sleep(0.01)
+        await asyncio.wait(answers, timeout=0.3)
+        connection.execute("PRAGMA query_only=0")
+        assert await asyncio.wait_for(asyncio.gather(*answers), TIMEOUT) == [{"done": True}] * 8
+        assert caplog.text.count("have to wait") == 1
+        assert caplog.text.count("the database works again") == 1
+
+    @pytest.mark.parametrize("replaced", [False, True])
+    async def test_nothing_is_taken_into_a_file_that_was_removed(
+        self, worker, communicator, persister, tmp_path, caplog, replaced
+    ):
+        """A worker would go on in a file without a name, and all of it would be lost."""
+        await until_begun(worker)
+        (tmp_path / "processes.db").rename(tmp_path / "elsewhere.db")
+        if replaced:
+            (tmp_path / "processes.db").touch()
+        controller = plumpy.RemoteProcessController(communicator)
+        answer = asyncio.ensure_future(controller.launch_process(Records))
+        while "was removed or replaced while it was in use" not in caplog.text:
+            assert not answer.done()
+            await asyncio.sleep(0.01)
+        (tmp_path / "elsewhere.db").rename(tmp_path / "processes.db")
+        assert await asyncio.wait_for(answer, TIMEOUT) == {"done": True}
+
 
 async def until_begun(worker: Worker) -> None:
     while not hasattr(worker, "_consumer"):
