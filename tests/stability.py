@@ -46,8 +46,8 @@ def busy_core() -> Iterator[None]:
         burning.wait()
 
 
-def run(seed: int, options: list[str]) -> dict[Place, str]:
-    """Run the scenarios once; return the verdict of each in each release."""
+def run(seed: int, options: list[str]) -> dict[Place, tuple[str, str]]:
+    """Run the scenarios once; return the verdict of each in each release, and what it showed."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pytest", "scenarios", "-q", "-p", "tests.stability"]
         command += ["-n", "2", "-p", "no:cacheprovider", f"--harness-report={folder}", *options]
@@ -59,7 +59,8 @@ def run(seed: int, options: list[str]) -> dict[Place, str]:
         results = json.loads(report.read_text(encoding="utf-8"))["results"]
     return {
         (one["scenario"], f"{one.get('library')} {one.get('release')}"): (
-            f"{one['verdict']} ({one['observation']['outcome']})"
+            f"{one['verdict']} ({one['observation']['outcome']})",
+            one["observation"]["message"],
         )
         for one in results
     }
@@ -71,10 +72,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the first order")
     arguments, options = parser.parse_known_args()
     seen: dict[Place, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    showed: dict[tuple[Place, str], str] = {}
     with busy_core():
         for seed in range(arguments.seed, arguments.seed + arguments.times):
-            for place, verdict in run(seed, options).items():
+            for place, (verdict, message) in run(seed, options).items():
                 seen[place][verdict].append(seed)
+                showed.setdefault((place, verdict), message)
             print(f"seed {seed}: {len(seen)} scenarios and releases", file=sys.stderr, flush=True)
     differ = {
         place: verdicts
@@ -86,9 +89,10 @@ def main() -> int:
         for place, verdicts in seen.items()
         if any(word.startswith(("regression", "not-reproduced")) for word in verdicts)
     }
-    for (name, release), verdicts in {**differ, **failed}.items():
-        told = "; ".join(f"{word} with seed {seeds}" for word, seeds in verdicts.items())
-        print(f"{name} in {release}: {told}")
+    for place, verdicts in {**differ, **failed}.items():
+        print("{} in {}:".format(*place))
+        for verdict, seeds in verdicts.items():
+            print(f"  {verdict} with seed {seeds}: {showed[place, verdict]}")
     print(f"{len(seen)} scenarios and releases, {arguments.times} times: {len(differ)} differ")
     return 1 if differ or failed else 0
 
