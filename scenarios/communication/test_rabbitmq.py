@@ -313,7 +313,7 @@ async def test_process_that_blocks_its_loop_stays_controllable(amqp_url: str) ->
     id="B10x",
     title="A step that blocks the loop of its own connection: RabbitMQ closes the connection",
     source="https://www.rabbitmq.com/docs/heartbeats",
-    present=("aio-pika",),
+    present=("aio-pika>=5.3.2",),
     limit=15,  # it blocks for four heartbeats of one second
     python=">=3.9",
 )

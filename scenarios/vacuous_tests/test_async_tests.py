@@ -64,7 +64,7 @@ async def test_fails():
     id="T01",
     title="@pytest.mark.asyncio under unittest.TestCase: a failing test passes",
     source="https://github.com/pytest-dev/pytest-asyncio/issues/180",
-    present=("pytest",),
+    present=("pytest>=3.0.7",),
     limit=30,  # a pytest of its own has to start
 )
 async def test_marked_async_test_in_a_testcase_fails() -> None:
@@ -83,7 +83,7 @@ async def test_marked_async_test_in_a_testcase_fails() -> None:
     id="T01p",
     title="No pytest-asyncio runs the marked async tests of a unittest.TestCase",
     source="https://github.com/pytest-dev/pytest-asyncio/issues/77",
-    present=("pytest-asyncio",),
+    present=("pytest-asyncio>=0.10.0",),
     limit=30,  # a pytest of its own has to start
 )
 async def test_plugin_runs_marked_async_tests_of_a_testcase() -> None:
@@ -104,7 +104,11 @@ STRICT = ["-W", "error"]
     id="T04",
     title="'pytest -W error' does not make a failure of an async test that never ran",
     source="https://docs.pytest.org/en/stable/how-to/failures.html#unraisable",
-    present=("pytest<5.4.0", "pytest>=5.4.2,<6.2.0", "pytest>=5.4.2; python_version < '3.8'"),
+    present=(
+        "pytest>=3.1,<5.4.0",
+        "pytest>=5.4.2,<6.2.0",
+        "pytest>=5.4.2,<=7.4.4; python_version < '3.8'",
+    ),
     limit=30,  # a pytest of its own has to start
     planted=STRICT.clear,
 )
@@ -123,7 +127,7 @@ async def test_warnings_as_errors_show_a_coroutine_that_never_ran() -> None:
     id="T02",
     title="An async test without a marker is skipped with a warning, and the run is green",
     source="https://github.com/pytest-dev/pytest/issues/4814",
-    present=("pytest<8.4",),
+    present=("pytest>=3.0,<8.4",),
     limit=30,  # a pytest of its own has to start
     shown_in=("8.3.5",),
 )
