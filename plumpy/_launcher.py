@@ -100,7 +100,9 @@ class ProcessLauncher:
         work = methods.get(kind)
         if work is None:
             raise kiwipy.TaskRejected(f"unknown task {brief(kind)}")
-        return await work(communicator, **check_arguments(work, task.get(TASK_ARGS, {})))
+        arguments = check_arguments(work, task.get(TASK_ARGS, {}))
+        await _crossing.turn()
+        return await work(communicator, **arguments)
 
     def allows(self, identifier: str) -> bool:
         """Tell whether tasks may start processes of a class; asked before it is imported.

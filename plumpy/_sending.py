@@ -151,6 +151,7 @@ async def call_and_wait(communicator: kiwipy.Communicator, recipient: Hashable, 
         await asyncio.wait([asyncio.wrap_future(settling)], timeout=SETTLING_TIME)
     client = client_of(communicator)
     if client is not None:
+        await _crossing.turn()
         return await _outcome(client, client.call(recipient, msg))
     return await _call_method(communicator, communicator.rpc_send, recipient, msg)
 
@@ -161,6 +162,7 @@ async def send_task_and_wait(
     """Send a task and return its outcome; like :func:`send_task`, without blocking."""
     client = client_of(communicator)
     if client is not None:
+        await _crossing.turn()
         return await _outcome(client, client.send_task(task, no_reply))
     return await _call_method(communicator, communicator.task_send, task, no_reply)
 

@@ -28,6 +28,7 @@ from plumpy._crossing._subscribers import (
     unsubscribe,
     unsubscribe_from_broadcasts,
 )
+from plumpy._crossing._turns import turn
 from plumpy._thread_futures import flatten, thread_future
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "subscribe",
     "subscribe_to_broadcasts",
     "thread_future",
+    "turn",
     "unsubscribe",
     "unsubscribe_from_broadcasts",
     "unwatch",

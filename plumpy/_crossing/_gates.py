@@ -10,11 +10,12 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 
-#: How many calls a loop begins in one turn at most, and for how many seconds it goes on doing so.
-_PORTION = 8
-_PORTION_TIME = 0.003
+from plumpy._crossing._turns import SHARE
 
-_Entry = tuple[contextvars.Context, Callable[[], None]]
+#: How many tasks a loop begins in one turn at most: what they do comes on top of :data:`SHARE`.
+_MOST_TASKS = 8
+
+_Entry = tuple[contextvars.Context, Callable[[], None], bool]
 
 
 class _Gate:
@@ -32,12 +33,14 @@ class _Gate:
 
     def let_in(self) -> None:
         """Begin some of the calls, on the thread of the loop, and come back for the others."""
-        end = time.monotonic() + _PORTION_TIME
+        end = time.monotonic() + SHARE
+        tasks = 0
         try:
-            for _ in range(_PORTION):
-                context, function = self.entries.popleft()
+            while self.entries:
+                context, function, begins_task = self.entries.popleft()
                 context.run(function)
-                if not self.entries or time.monotonic() > end:
+                tasks += begins_task
+                if tasks >= _MOST_TASKS or time.monotonic() > end:
                     break
         finally:
             with _lock:
@@ -55,15 +58,18 @@ _gates: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, weakref.ref[_Gate]]
 _lock = threading.RLock()
 
 
-def enter(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+def enter(
+    loop: asyncio.AbstractEventLoop, function: Callable[[], None], *, begins_task: bool = False
+) -> None:
     """Have a function called on the thread of a loop, as soon as its turn comes.
 
     May be called from any thread. The function is called with the context variables of the caller.
     If the loop is closed before that, the function is dropped.
 
+    :param begins_task: whether what the function begins goes on in a task
     :raises RuntimeError: if the loop is closed
     """
-    entry = (contextvars.copy_context(), function)
+    entry = (contextvars.copy_context(), function, begins_task)
     with _lock:
         reference = _gates.get(loop)
         gate = None if reference is None else reference()

@@ -33,7 +33,7 @@ def hop(
     :param function: what to call there
     """
     call = _Call(loop, function, args, kwargs)
-    return call.send(call.start)
+    return call.send(call.start, begins_task=True)
 
 
 def hop_callback(
@@ -84,11 +84,11 @@ class _Call:
         self.answer = kiwipy.Future()
         self.answer.interrupted = False
 
-    def send(self, method: Callable[[], None]) -> kiwipy.Future:
+    def send(self, method: Callable[[], None], *, begins_task: bool = False) -> kiwipy.Future:
         """Have one of this object's methods called on the thread of the loop."""
         answer = self.answer
         try:
-            enter(self.loop, method)
+            enter(self.loop, method, begins_task=begins_task)
         except RuntimeError:
             self.refuse()
         return answer

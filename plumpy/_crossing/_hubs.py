@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 import weakref
-from collections.abc import Callable, Hashable, Iterable
+from collections import deque
+from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 
 import kiwipy
 
 from plumpy import _outbox
-from plumpy._crossing._hop import hop, hop_callback
-from plumpy._thread_futures import flatten, running_loop, succeed, thread_future
+from plumpy._crossing._gates import enter
+from plumpy._crossing._hop import hop_callback
+from plumpy._crossing._turns import SHARE
+from plumpy._thread_futures import CANCELLATIONS, flatten, running_loop, succeed, thread_future
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -201,6 +205,9 @@ class Hub:
         self._watchers: list[Watcher] = []
         # Subscribers that are no processes, by identifier.
         self._subscribers: dict[Any, Callable[..., Any]] = {}
+        self._deliveries: weakref.WeakKeyDictionary[
+            asyncio.AbstractEventLoop, weakref.ref[_Deliveries]
+        ] = weakref.WeakKeyDictionary()
 
     def attach(self, process: Attachable) -> Link:
         link = Link(self, process)
@@ -303,30 +310,75 @@ class Hub:
         here = running_loop()
         for loop, group in by_loop.items():
             if loop is here:
-                _deliver(group, details)
+                for link in group:
+                    _deliver(link, details)
             else:
-                hop(loop, _deliver_in_portions, group, details).add_done_callback(_log_failure)
+                self._deliveries_to(loop).put(group, details)
+
+    def _deliveries_to(self, loop: asyncio.AbstractEventLoop) -> _Deliveries:
+        with self._lock:
+            reference = self._deliveries.get(loop)
+            deliveries = None if reference is None else reference()
+            if deliveries is None:
+                deliveries = _Deliveries()
+                self._deliveries[loop] = weakref.ref(deliveries)
+            return deliveries
 
 
-async def _deliver_in_portions(links: list[Link], details: tuple[Any, ...]) -> None:
-    # The loop has other work to do between two portions.
-    for start in range(0, len(links), 50):
-        _deliver(links[start : start + 50], details)
-        await asyncio.sleep(0)
+class _Deliveries:
+    """Broadcasts on their way to the processes of one loop, one after the other.
 
+    Only the loop keeps it, as long as there are any.
+    """
 
-def _deliver(links: Iterable[Link], details: tuple[Any, ...]) -> None:
-    for link in links:
-        process = link.process
-        if process is None:
-            continue
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[list[Link], tuple[Any, ...]]] = deque()
+        # The task that delivers, and whether it is in a call of a process.
+        self._task: asyncio.Task[None] | None = None
+        self._calling = False
+
+    def put(self, links: list[Link], details: tuple[Any, ...]) -> None:
+        """Have a broadcast delivered; may be called from any thread.
+
+        :param links: those of one loop
+        """
+        self._waiting.append((links, details))
         try:
-            result = process.broadcast_receive(*details)
-        except Exception:
-            _LOGGER.exception("process %s failed on a broadcast", link.identifier)
-        else:
-            if isinstance(result, kiwipy.Future):
-                result.add_done_callback(_log_failure)
+            enter(links[0].loop, self._start)
+        except RuntimeError:
+            _LOGGER.debug("the loop is closed: dropping a broadcast to %d processes", len(links))
+
+    def _start(self) -> None:
+        # A process that runs its loop in the midst of a broadcast may wait for the next one.
+        if self._waiting and (self._task is None or self._task.done() or self._calling):
+            self._task = asyncio.get_running_loop().create_task(self._deliver_all())
+
+    async def _deliver_all(self) -> None:
+        end = time.monotonic() + SHARE
+        while self._waiting:
+            links, details = self._waiting.popleft()
+            for link in links:
+                self._calling = True
+                try:
+                    _deliver(link, details)
+                finally:
+                    self._calling = False
+                if time.monotonic() > end:
+                    await asyncio.sleep(0)
+                    end = time.monotonic() + SHARE
+
+
+def _deliver(link: Link, details: tuple[Any, ...]) -> None:
+    process = link.process
+    if process is None:
+        return
+    try:
+        result = process.broadcast_receive(*details)
+    except (Exception, *CANCELLATIONS):
+        _LOGGER.exception("process %s failed on a broadcast", link.identifier)
+    else:
+        if isinstance(result, kiwipy.Future):
+            result.add_done_callback(_log_failure)
 
 
 def _tell(subscriber: Callable[..., Any], details: tuple[Any, ...]) -> None:

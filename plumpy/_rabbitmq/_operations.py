@@ -39,8 +39,10 @@ class Operation:
         for waiter in self.waiters:
             waiter.one_less()
         self.waiters = []
-        if self.on_end is not None:
-            self.on_end(error)
+        # Often it refers to this operation: it is let go of, so that neither waits to be collected.
+        on_end, self.on_end = self.on_end, None
+        if on_end is not None:
+            on_end(error)
 
 
 class Ask(Operation):

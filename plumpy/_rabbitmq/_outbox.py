@@ -42,6 +42,7 @@ class RabbitOutbox(_outbox.Pipelined):
         self._decode = _codec.careful_decoder(self._settings.decoder)
         self._queue_name = ""
         self._links: dict[str, _outbox.Subscription] = {}
+        # Those that the broker has not answered yet.
         self._binds: dict[str, Ask] = {}
         self._listener: _outbox.Receiver | None = None
         self._wants: Callable[[str], bool] = bool
@@ -73,9 +74,12 @@ class RabbitOutbox(_outbox.Pipelined):
 
     def _bind_link(self, link: _outbox.Subscription) -> Ask:
         def on_end(error: BaseException | None) -> None:
+            replaced = self._binds.get(link.identifier) is not bind
+            if not replaced:
+                del self._binds[link.identifier]
             if bind.dropped or error is not None:
                 link.on_settled(False)
-            elif self._binds.get(link.identifier) is bind:  # else another took its place
+            elif not replaced:
                 link.on_settled(True)
 
         bind = self._bind(_RPC_PREFIX + link.identifier, on_end)

@@ -17,6 +17,7 @@ from kiwipy.rmq import RmqThreadCommunicator
 from plumpy import _codec, _outbox, _thread_futures
 from plumpy._rabbitmq._frames import Frames
 from plumpy._rabbitmq._operations import Flush, Operation, Publish
+from plumpy._rabbitmq._pace import breathe
 from plumpy._rabbitmq._reading import outlive_unreadable_headers
 
 _LOGGER = logging.getLogger(__name__)
@@ -157,6 +158,7 @@ class Pipeline:
         while self._inbox:
             function, args = self._inbox.popleft()
             function(*args)
+            breathe()
         if listens:
             self._loop.call_later(_LULL, self._take)
         if self._task is None and not self._closed:
@@ -349,6 +351,7 @@ class Pipeline:
         parts = []
         for _ in range(min(_BATCH, len(self._queue))):
             operation = self._queue.popleft()
+            breathe()
             frames = operation.frames(channel)
             if frames is None:
                 if isinstance(operation, Publish):

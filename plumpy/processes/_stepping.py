@@ -6,7 +6,7 @@ import asyncio
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from .. import _owned, _portals, exceptions, process_states
+from .. import _crossing, _owned, _portals, exceptions, process_states
 from ..process_states import Created, Interruption, ProcessState, Running, Waiting
 from ..utils import is_coroutine_function
 from . import _control
@@ -74,6 +74,9 @@ async def step_until_terminated(self: Process) -> None:
     under_way[id(self)] = self
     self._stepping_task = task
     try:
+        # Many that can be reached would else keep the loop from hearing those who call them.
+        if self._link is not None:
+            await _crossing.turn()
         while True:
             future = await (
                 run(self, once, error)
@@ -84,6 +87,8 @@ async def step_until_terminated(self: Process) -> None:
                 return
             try:
                 await future
+                if self._link is not None:
+                    await _crossing.turn()
                 error = None
             except asyncio.CancelledError as exc:
                 error = exc
