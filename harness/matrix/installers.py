@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -34,6 +35,8 @@ class IndexFailed(HarnessError):
     """The installer could not reach the index: another time it may."""
 
 
+#: Index, tag of the interpreter, and what has no wheel there and could not be built either.
+_unbuildable: set[tuple[str, str, str]] = set()
 _running: set[subprocess.Popen[str]] = set()
 _starting = threading.Lock()
 
@@ -48,8 +51,8 @@ class _Attempt:
 def install(requirement: str, site: Path, python: Interpreter) -> None:
     """Install a requirement and what it depends on.
 
-    Wheels are taken where there are any. A release that has only its source is built; what it
-    depends on is not, because compiling takes minutes and mostly ends in an error.
+    Wheels are taken where there are any. What has only its source is built, as the last resort:
+    compiling takes long and mostly ends in an error, so no dependency is tried twice.
 
     :param requirement: for example ``nest-asyncio==1.5.2`` or ``kiwipy[rmq]==0.9.0``; an extra that
         the release does not have is ignored
@@ -61,6 +64,7 @@ def install(requirement: str, site: Path, python: Interpreter) -> None:
     """
     failure = ""
     skipped = ""
+    here = configuration().identity, python.tag
     for attempt in _attempts(requirement, site, python):
         if attempt.tool == skipped:
             continue
@@ -74,7 +78,10 @@ def install(requirement: str, site: Path, python: Interpreter) -> None:
             raise NotForThisPython(f"{requirement} is not for Python {python.version}: {reason}")
         if attempt.tool == "uv" and _refuses_interpreter(reason):
             skipped = "uv"
-        elif not _lacks_wheels(reason):
+        elif not _lacks_wheels(reason) or (*here, _without_wheel(reason)) in _unbuildable:
+            break
+        elif "Failed to build" in reason and (lacking := _without_wheel(failure)):
+            _unbuildable.add((*here, lacking))
             break
     if not failure:
         raise HarnessError(
@@ -196,6 +203,12 @@ def _refuses_interpreter(reason: str) -> bool:
 def _lacks_wheels(reason: str) -> bool:
     lacks = ("wheel", "building from source", "no source distribution", "no matching distribution")
     return any(word in reason.lower() for word in lacks)
+
+
+def _without_wheel(reason: str) -> str:
+    """Return the project and its releases of which uv says that none has a wheel; or ``""``."""
+    found = re.search(r"Because (\S+) has no usable wheels", reason)
+    return found[1] if found else ""
 
 
 def _is_network(reason: str) -> bool:

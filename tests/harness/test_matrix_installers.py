@@ -111,6 +111,17 @@ def test_dependency_that_has_only_its_source_is_built(wheels: Any, tmp_path: Pat
     assert put(tmp_path / "site", "outer==1.0") == ["demo.py", "outer.py"]
 
 
+def test_dependency_that_cannot_be_built_is_built_once(wheels: Any, tmp_path: Path) -> None:
+    """As PyYAML 5.4.1, on which each of thirty releases of kiwipy depends, on Python 3.10."""
+    builds = tmp_path / "builds"
+    add_source(wheels.path, "2.0", f"open({str(builds)!r}, 'a').write('.'); raise SystemExit(1)")
+    for name in ("outer", "other"):
+        wheels.add(name, "1.0", {f"{name}.py": ""}, requires=["demo>=2"])
+        with pytest.raises(NotForThisPython, match=rf"{name}==1\.0 cannot be installed for Python"):
+            put(tmp_path / name, f"{name}==1.0")
+    assert builds.read_text() == "."
+
+
 def test_release_for_another_python_is_told_apart(wheels: Any, tmp_path: Path) -> None:
     wheels.add("demo", "1.0", {"demo.py": ""}, requires_python=">=3.99")
     with pytest.raises(NotForThisPython, match=r"demo==1\.0 is not for Python"):
