@@ -191,10 +191,11 @@ def _in_lines(what: str) -> Told:
 
 def at_least_one(text: str) -> int:
     """Read a number of the command line that must not be 0 or less."""
-    value = int(text)
-    if value < 1:
+    if not text.lstrip("-").isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number; give one from 1 on")
+    if int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return value
+    return int(text)
 
 
 def _grids(report: Report, grid: Grid) -> list[str]:

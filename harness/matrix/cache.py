@@ -14,12 +14,12 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from harness.errors import HarnessError
 from harness.outcome import Observation
 
 #: Tells the user something that is not an error: one line, without a line end.
@@ -47,9 +47,19 @@ def write_atomically(path: Path, text: str) -> None:
     """Replace a file as a whole: a reader sees the old text or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(draft, path)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(draft, path)
+    except BaseException:
+        os.unlink(draft)
+        raise
+
+
+def keep(path: Path, text: str) -> None:
+    """Replace a file that only saves time: where it cannot be written, things go on without."""
+    with contextlib.suppress(OSError):
+        write_atomically(path, text)
 
 
 def protect(directory: Path) -> None:
@@ -70,10 +80,13 @@ def remove(directory: Path) -> None:
     if directory.is_symlink():
         directory.unlink(missing_ok=True)
         return
-    for place, _, _ in os.walk(directory):
-        with contextlib.suppress(OSError):
-            os.chmod(place, 0o755)
-    shutil.rmtree(directory, ignore_errors=True)
+    with contextlib.suppress(RecursionError):
+        for place, _, _ in os.walk(directory):
+            with contextlib.suppress(OSError):
+                os.chmod(place, 0o755)
+        shutil.rmtree(directory, ignore_errors=True)
+    if directory.is_dir():  # too deep for Python, whose paths have an end
+        subprocess.call(["rm", "-rf", directory], stderr=subprocess.DEVNULL)
 
 
 def digest(*parts: str) -> str:
@@ -97,6 +110,7 @@ class ResultCache:
         self._directory = directory
         self._say = say
         self._known: dict[str, dict[str, list[Observation]]] = {}
+        self._is_full = False
 
     def get(self, script: str, place: str) -> list[Observation]:
         """Return the runs of a script in a place, oldest first; empty if there are none.
@@ -109,28 +123,35 @@ class ResultCache:
         return list(self._known[script].get(place, ()))
 
     def add(self, script: str, place: str, observation: Observation) -> None:
-        """Keep one run; it is on disk when this returns.
-
-        :raises HarnessError: if it cannot be written
-        """
+        """Keep one run; it is on disk when this returns, or it is said, once, that none can be."""
         self.get(script, place)
         self._known[script].setdefault(place, []).append(observation)
         payload = json.dumps([place, observation.to_json()], separators=(",", ":"))
         line = f"{_checksum(payload)} {payload}\n".encode()
-        path = self._path(script)
-        try:
-            with locked(self._directory / "lock"), open(path, "a+b", buffering=0) as file:
-                size = file.seek(0, os.SEEK_END)
-                if size:
-                    file.seek(size - 1)
-                    if file.read(1) != b"\n":  # a run that was killed in the middle of a line
-                        line = b"\n" + line
-                file.write(line)
-        except OSError as error:
-            raise HarnessError(
-                f"a result cannot be kept in {path} ({error.strerror}); "
-                "make room there, or name another cache with HARNESS_CACHE_DIR"
-            ) from None
+        for attempt in (1, 2):
+            try:
+                self._append(self._path(script), line)
+                return
+            except OSError as error:
+                if attempt == 1 and isinstance(error, FileNotFoundError):
+                    continue  # somebody has removed the directory a moment ago
+                if not self._is_full:
+                    self._is_full = True
+                    self._say(
+                        f"results are not kept for later runs: {self._path(script)} cannot be "
+                        f"written ({error.strerror}); make room there, or name another cache with "
+                        "HARNESS_CACHE_DIR"
+                    )
+                return
+
+    def _append(self, path: Path, line: bytes) -> None:
+        with locked(self._directory / "lock"), open(path, "a+b", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            if size:
+                file.seek(size - 1)
+                if file.read(1) != b"\n":  # a run that was killed in the middle of a line
+                    line = b"\n" + line
+            file.write(line)
 
     def _path(self, script: str) -> Path:
         return self._directory / f"{script}.jsonl"
@@ -139,7 +160,7 @@ class ResultCache:
         found: dict[str, list[Observation]] = {}
         try:
             data = self._path(script).read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return found
         except OSError as error:
             self._say(f"{self._path(script)} cannot be read ({error.strerror}); run again instead")

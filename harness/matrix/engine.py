@@ -17,11 +17,11 @@ from harness.matrix.cache import (
     ResultCache,
     Say,
     digest,
+    keep,
     say_on_stderr,
-    write_atomically,
 )
 from harness.matrix.cells import Cell
-from harness.matrix.installers import NotForThisPython, stop_installers
+from harness.matrix.installers import IndexFailed, NotForThisPython, stop_installers
 from harness.matrix.interpreters import Interpreter
 from harness.matrix.releases import Release, is_kept, obtain, recall
 from harness.matrix.runner import Ran, Run, Runner
@@ -275,14 +275,22 @@ class Engine:
                 if stopped.is_set():
                     return
                 found: Release | HarnessError
+                offline = self._offline or len(failed) >= _INSTALLERS
                 try:
-                    found = obtain(
-                        library, release, interpreter, say=self._say, offline=self._offline
-                    )
+                    found = obtain(library, release, interpreter, say=self._say, offline=offline)
+                    failed.clear()
+                except IndexFailed as error:
+                    found = error
+                    failed.append(str(error))
                 except HarnessError as error:
                     found = error
+                    gave_up = offline and not self._offline
+                    if gave_up and not isinstance(error, NotForThisPython):
+                        found = IndexFailed(f"not tried, because it was so before: {failed[0]}")
                 self._releases[library, release, tag] = found
 
+        # When the index fails one release after the other, the rest is not waited for.
+        failed: list[str] = []
         stopped = threading.Event()
         pool = ThreadPoolExecutor(_INSTALLERS)
         try:
@@ -394,7 +402,7 @@ class Engine:
         runs.sort(key=lambda pair: -pair[0])
         grid.ran += len(runs)
         self._runner.run([run for _, run in runs], finished)
-        write_atomically(self._durations_file, json.dumps({**durations, **longest}))
+        keep(self._durations_file, json.dumps({**durations, **longest}))
         return done
 
     def _durations(self) -> dict[str, float]:

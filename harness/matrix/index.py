@@ -30,7 +30,7 @@ from packaging.version import InvalidVersion, Version
 
 from harness.directories import cache_directory
 from harness.errors import HarnessError
-from harness.matrix.cache import Say, digest, say_on_stderr, write_atomically
+from harness.matrix.cache import Say, digest, keep, say_on_stderr
 
 if TYPE_CHECKING:  # what only an index that is asked needs is imported there
     import ssl
@@ -39,6 +39,8 @@ DEFAULT_INDEX = "https://pypi.org/simple/"
 #: Seconds for which an answer of the index is used again without asking.
 FRESH = 600.0
 _TIMEOUT = 20.0
+#: Seconds that an answer may take as a whole, and bytes that it may have.
+_LONGEST, _LARGEST = 60.0, 1 << 28
 _ACCEPT = "application/vnd.pypi.simple.v1+json, text/html;q=0.5"
 
 
@@ -161,7 +163,7 @@ def listing(library: str, *, say: Say = say_on_stderr, offline: bool = False) ->
                     "releases": [asdict(release) for release in releases],
                 }
             )
-            write_atomically(store, text)
+            keep(store, text)
             return releases
     if kept is None:
         raise IndexUnknown(
@@ -224,27 +226,37 @@ def _query(name: str, config: IndexConfig) -> list[Listed]:
 
 def _files_of(url: str) -> list[dict[str, Any]]:
     """Return the files of one page of the simple API; none if there is no such page."""
+    import http.client
     import urllib.error
     import urllib.request
 
     if url.startswith("file:"):
         return _files_in(url)
-    request = urllib.request.Request(hide_secrets(url), headers={"Accept": _ACCEPT})
-    secret = _credentials(url)
-    if secret:
-        request.add_header("Authorization", f"Basic {secret}")
-    where = hide_secrets(url)
     try:
+        where = hide_secrets(url)
+    except ValueError as error:
+        raise Unreachable(f"its address is no URL: {error}") from None
+    end = time.monotonic() + _LONGEST
+    data = b""
+    try:
+        request = urllib.request.Request(where, headers={"Accept": _ACCEPT})
+        secret = _credentials(url)
+        if secret:
+            request.add_header("Authorization", f"Basic {secret}")
         with urllib.request.urlopen(request, timeout=_TIMEOUT, context=_tls()) as answer:
             kind = answer.headers.get_content_type()
-            body = answer.read().decode("utf-8", "replace")
+            while chunk := answer.read1(1 << 20):
+                data += chunk
+                if time.monotonic() > end or len(data) > _LARGEST:
+                    raise Unreachable(f"{where}: its answer has no end")
     except urllib.error.HTTPError as error:
         if error.code in (404, 410):
             return []
         raise Unreachable(f"{where}: {error.code} {error.reason}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise Unreachable(f"{where}: {getattr(reason, 'strerror', None) or reason}") from None
+    body = data.decode("utf-8", "replace")
     if kind.endswith("json"):
         try:
             return list(json.loads(body)["files"])

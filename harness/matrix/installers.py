@@ -32,7 +32,7 @@ class NotForThisPython(HarnessError):
 
 
 class IndexFailed(HarnessError):
-    """The installer could not reach the index: another time it may."""
+    """The installer could not reach the index, or had no room: another time it may."""
 
 
 #: Index, tag of the interpreter, and what has no wheel there and could not be built either.
@@ -59,7 +59,7 @@ def install(requirement: str, site: Path, python: Interpreter) -> None:
     :param site: an empty directory
     :param python: the interpreter that it is for
     :raises NotForThisPython: if it does not support that interpreter
-    :raises IndexFailed: if the index cannot be reached
+    :raises IndexFailed: if the index cannot be reached, or there is no room
     :raises HarnessError: if it cannot be installed
     """
     failure = ""
@@ -89,6 +89,8 @@ def install(requirement: str, site: Path, python: Interpreter) -> None:
             "install one of them, for example with 'python -m ensurepip'"
         )
     text = f"{requirement} cannot be installed for Python {python.version}: {failure}"
+    if _is_full(failure):
+        raise IndexFailed(f"{text}; make room there, or name another cache with HARNESS_CACHE_DIR")
     if _is_network(failure):
         raise IndexFailed(f"{text}; check that the package index can be reached")
     if _lacks_wheels(failure):
@@ -209,6 +211,10 @@ def _without_wheel(reason: str) -> str:
     """Return the project and its releases of which uv says that none has a wheel; or ``""``."""
     found = re.search(r"Because (\S+) has no usable wheels", reason)
     return found[1] if found else ""
+
+
+def _is_full(reason: str) -> bool:
+    return any(word in reason.lower() for word in ("no space left", "quota", "read-only file"))
 
 
 def _is_network(reason: str) -> bool:

@@ -7,13 +7,17 @@ pyenv's shims); it is named once, and every candidate that is left out is listed
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import re
+import select as polling
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,11 +29,13 @@ from packaging.version import InvalidVersion, Version
 
 from harness.directories import cache_directory
 from harness.errors import HarnessError
-from harness.matrix.cache import write_atomically
+from harness.matrix.cache import keep
 
 OLDEST = (3, 6)
 #: Seconds that a candidate has to say what it is.
 ANSWER_LIMIT = 20.0
+#: Bytes after which what a candidate says is no answer.
+_LONGEST_ANSWER = 1 << 20
 _NAME = re.compile(r"python(3(\.\d+)?[td]*)?")
 
 # Parsed by any Python from 2.6 on, so that an old one can say that it is old.
@@ -149,24 +155,17 @@ def this_interpreter() -> Interpreter:
 def ask(path: str) -> Interpreter | Rejected:
     """Start a candidate and let it say what it is."""
     try:
-        done = subprocess.run(
-            [path, "-S", "-s", "-E", "-c", _QUESTION],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=ANSWER_LIMIT,
-            check=False,
-            env={name: value for name, value in os.environ.items() if name[:6] != "PYTHON"},
-        )
+        status, said = _question(path)
     except subprocess.TimeoutExpired:
         return Rejected(path, f"does not start: no answer within {ANSWER_LIMIT:g} s")
     except OSError as error:
         return Rejected(path, f"does not start: {error.strerror}")
-    if done.returncode:
-        last = done.stderr.decode(errors="replace").strip().splitlines()
-        why = f": {last[0].strip()}" if last else ""
-        return Rejected(path, f"does not start (status {done.returncode}){why}")
+    lines = said.decode(errors="replace").strip().splitlines()
+    if status:
+        why = f": {lines[0].strip()}" if lines else ""
+        return Rejected(path, f"does not start (status {status}){why[:200]}")
     try:
-        answer = json.loads(done.stdout.decode().strip().splitlines()[-1])
+        answer = json.loads(next(line for line in reversed(lines) if line.startswith("{")))
         version_info = tuple(answer["version_info"])
         if version_info < OLDEST:
             return Rejected(path, f"Python {answer['version']} is older than 3.6", lasting=True)
@@ -181,8 +180,44 @@ def ask(path: str) -> Interpreter | Rejected:
             tag=answer["tag"],
             environment=answer["environment"],
         )
-    except (ValueError, KeyError, IndexError, TypeError):
+    except (ValueError, KeyError, StopIteration, TypeError):
         return Rejected(path, "does not answer as a Python does")
+
+
+def _question(path: str) -> tuple[int, bytes]:
+    """Return with which status a candidate ended, and what it said; nothing of it is left.
+
+    :raises OSError: if it is no program
+    :raises subprocess.TimeoutExpired: if it does not come to an end
+    """
+    end = time.monotonic() + ANSWER_LIMIT
+    command = [path, "-S", "-s", "-E", "-c", _QUESTION]
+    environment = {name: value for name, value in os.environ.items() if name[:6] != "PYTHON"}
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        env=environment,
+    ) as process:
+        assert process.stdout is not None
+        said = b""
+        try:
+            more = b" "
+            while more and not said.endswith(b"}\n"):  # somebody may hold the pipe open after that
+                if not polling.select([process.stdout], [], [], max(0.0, end - time.monotonic()))[
+                    0
+                ]:
+                    raise subprocess.TimeoutExpired(command, ANSWER_LIMIT)
+                more = os.read(process.stdout.fileno(), 1 << 16)
+                said += more
+                if len(said) > _LONGEST_ANSWER:
+                    return 0, b""
+            return process.wait(max(0.0, end - time.monotonic())), said
+        finally:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def discover(extra: Iterable[str] = ()) -> Found:
@@ -223,7 +258,10 @@ def select(wanted: Sequence[str]) -> Found:
 
     :param wanted: each a version (``3.8``, ``3.11.7``), a specifier (``>=3.9``) or a program. What
         is asked for and is not to be had is among the rejected, with the reason
+    :raises HarnessError: for a word that names nothing
     """
+    if "" in wanted:
+        raise HarnessError("--python '' names nothing; write for example 3.8, '>=3.9' or a program")
     programs = [item for item in wanted if _specifier(item) is None]
     located = {item: shutil.which(item) or item for item in programs}
     found = discover(located.values())
@@ -288,7 +326,7 @@ def _ask_all(paths: Sequence[str]) -> dict[str, Interpreter | Rejected]:
             for path, answer in answers.items()
             if stamps[path] and (isinstance(answer, Interpreter) or answer.lasting)
         }
-        write_atomically(store, json.dumps({**kept, **fresh}, indent=1))
+        keep(store, json.dumps({**kept, **fresh}, indent=1))
     return answers
 
 

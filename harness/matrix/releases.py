@@ -27,6 +27,7 @@ from harness.directories import cache_directory
 from harness.errors import HarnessError
 from harness.matrix.cache import (
     Say,
+    keep,
     locked,
     protect,
     remove,
@@ -124,6 +125,16 @@ def obtain(
         raise HarnessError(
             f"{release!r} is not a release number of {library}; write for example 1.5.2"
         ) from None
+    try:
+        return _obtain(wanted, version, python, say, offline)
+    except OSError as error:
+        raise HarnessError(
+            f"{wanted} {version} cannot be kept in {cache_directory()} ({error.strerror}); "
+            "make room there, or name another cache with HARNESS_CACHE_DIR"
+        ) from None
+
+
+def _obtain(wanted: _Wanted, version: str, python: Interpreter, say: Say, offline: bool) -> Release:
     home = wanted.home(version)
     found = _kept(home, wanted, version, python, say)
     if found is not None:
@@ -149,7 +160,7 @@ def obtain(
                 "python": isinstance(error, NotForThisPython),
                 "text": str(error),
             }
-            write_atomically(_refusal(home, python), json.dumps(refusal))
+            keep(_refusal(home, python), json.dumps(refusal))
             raise
 
 

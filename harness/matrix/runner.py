@@ -136,11 +136,16 @@ class Runner:
         for interpreter in {run.interpreter: None for run in waiting}:
             with contextlib.suppress(_Dead):
                 self._begin(interpreter)
+        next_look = 0.0
         while waiting or any(resident.active for resident in self._residents.values()):
             self._start_some(waiting, done)
             for key, _ in self._selector.select(1.0):
                 self._take(key.data, waiting, done)
+            if time.monotonic() < next_look:
+                continue
+            next_look = time.monotonic() + 1.0
             for resident in list(self._residents.values()):
+                resident.go_on()
                 if resident.is_overdue():
                     self._lose(resident, "it no longer answers", waiting, done)
 
@@ -199,9 +204,10 @@ class Runner:
         return _Dead(self._broken[interpreter])
 
     def _take(self, resident: _Resident, waiting: deque[Run], done: Done) -> None:
-        events = resident.read()
-        if events is None:
-            self._lose(resident, "it was killed", waiting, done)
+        try:
+            events = resident.read()
+        except _Dead as error:
+            self._lose(resident, str(error), waiting, done)
             return
         for event in events:
             active = resident.active.get(event["id"])
@@ -222,6 +228,7 @@ class Runner:
         self._selector.unregister(resident.events)
         del self._residents[resident.interpreter]
         resident.stop()
+        _kill_all_below(resident.directory)
         for active in resident.active.values():
             if id(active.run) in self._suspects:
                 text = f"the process that watched it did not survive ({how})"
@@ -274,8 +281,11 @@ class _Resident:
         with selectors.DefaultSelector() as selector:
             selector.register(self.events, selectors.EVENT_READ)
             answered = selector.select(_START_LIMIT)
-        first = self.read() if answered else None
-        if first is None:
+        try:
+            first = self.read() if answered else []
+        except _Dead:
+            first = []
+        if not first:
             self._process.kill()
             assert self._process.stderr is not None
             said = self._process.stderr.read().decode(errors="replace").strip().splitlines()
@@ -309,8 +319,11 @@ class _Resident:
         self.active[self._count] = _Active(run, time.monotonic())
         self._commands.write(json.dumps(order).encode() + b"\n")
 
-    def read(self) -> list[dict[str, Any]] | None:
-        """Return the events that came in; None if the resident is gone."""
+    def read(self) -> list[dict[str, Any]]:
+        """Return the events that came in.
+
+        :raises _Dead: if it is gone, or a script wrote among them
+        """
         try:
             data = self.events.read(1 << 20)
         except BlockingIOError:
@@ -318,9 +331,22 @@ class _Resident:
         if data is None:
             return []
         if not data:
-            return None
+            raise _Dead("it was killed")
         *lines, self._buffer = (self._buffer + data).split(b"\n")
-        return [json.loads(line) for line in lines]
+        try:
+            events = [json.loads(line) for line in lines]
+        except ValueError:
+            raise _Dead("what it says cannot be read") from None
+        if not all(
+            isinstance(event, dict) and ("id" in event or "ready" in event) for event in events
+        ):
+            raise _Dead("what it says means nothing")
+        return events
+
+    def go_on(self) -> None:
+        """Wake it if a script has stopped it."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGCONT)
 
     def is_overdue(self) -> bool:
         now = time.monotonic()
@@ -338,6 +364,27 @@ class _Resident:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def _kill_all_below(directory: Path) -> None:
+    """End what a lost resident has left behind: it began in this directory, and shows it."""
+    mark = os.fsencode(directory)
+    for _ in range(100):  # what is being ended may start something once more
+        if not sum(_kill_if_marked(place, mark) for place in Path("/proc").glob("[0-9]*")):
+            return
+
+
+def _kill_if_marked(process: Path, mark: bytes) -> bool:
+    shown = b""
+    with contextlib.suppress(OSError):
+        shown += os.fsencode(os.readlink(process / "cwd"))
+    with contextlib.suppress(OSError):
+        shown += (process / "environ").read_bytes()
+    if mark not in shown:
+        return False
+    with contextlib.suppress(OSError):
+        os.kill(int(process.name), signal.SIGKILL)
+    return True
 
 
 def _work_directory() -> tuple[Path, int]:

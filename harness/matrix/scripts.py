@@ -19,7 +19,7 @@ import harness.export
 from harness.directories import cache_directory
 from harness.export import export, forks
 from harness.export._source import outermost_package
-from harness.matrix.cache import digest, write_atomically
+from harness.matrix.cache import digest, keep
 from harness.scenario import Scenario
 
 #: Variables that lead a script to something outside of it: where one is set, and the script reads
@@ -125,7 +125,7 @@ class Scripts:
                 key: [digest(one.text, *one.forks), one.text, *one.forks]
                 for key, one in self._known[sources].items()
             }
-            write_atomically(self._path(sources), json.dumps(scripts))
+            keep(self._path(sources), json.dumps(scripts))
         if self._fresh:
             self._fresh.clear()
             files = sorted(self._directory.glob("*.json"), key=lambda path: -path.stat().st_mtime)

@@ -21,9 +21,57 @@ def function(source: str) -> ast.FunctionDef:
     return node
 
 
+class TestAssertionThatCannotFail:
+    @pytest.mark.parametrize(
+        ("source", "line"),
+        [
+            ("with suppress(AssertionError):\n  assert g()", 3),
+            ("g()\n with contextlib.suppress(Exception):\n  assert g()", 4),
+            ("with suppress(KeyError):\n  assert g()", None),
+            ("with suppress(AssertionError):\n  g()", None),
+            ("with suppress(AssertionError):\n  assert g()\n assert g()", None),
+            ("while g():\n  with suppress(AssertionError):\n   assert g()", None),
+            ("with other(AssertionError):\n  assert g()", None),
+        ],
+    )
+    def test_in_a_block_that_hides_it(self, source: str, line: int | None) -> None:
+        node = function(f"def f():\n {source}")
+        assert body.hidden_assertion(node, [2, 3, 4]) == line
+
+    @pytest.mark.parametrize(
+        ("source", "line"),
+        [
+            ("m()\n m.assert_called_once", 3),
+            ("self.assertTrue", 2),
+            ("m.assert_called_once()", None),
+            ("m.assert_called\n m.assert_called_with(1)", None),
+            ("m.asset", None),
+            ("x = m.assert_called", None),
+        ],
+    )
+    def test_that_is_not_called(self, source: str, line: int | None) -> None:
+        assert body.uncalled_assertion(function(f"def f():\n {source}"), [2, 3]) == line
+
+    def test_only_lines_that_ran_count(self) -> None:
+        node = function(
+            "def f(m):\n if m:\n  m.assert_called\n  with suppress(Exception):\n   assert m"
+        )
+        assert body.uncalled_assertion(node, [2]) is None
+        assert body.hidden_assertion(node, [2]) is None
+
+
 class TestCannotFail:
     @pytest.mark.parametrize(
-        "source", ["pass", "...", "return", "x = 1; assert x", "assert (1, 'text')", "1 == 2"]
+        "source",
+        [
+            "pass",
+            "...",
+            "return",
+            "x = 1; assert x",
+            "assert (1, 'text')",
+            "1 == 2",
+            "x = lambda: g()",
+        ],
     )
     def test_constants(self, source: str) -> None:
         assert body.cannot_fail(function(f"def f():\n {source}"), [2])
@@ -84,6 +132,8 @@ class TestCoroutineUse:
             ("x = c.get()", "dropped"),
             ("x = c.get(); assert x", "asserted"),
             ("x = c.get(); return x", "returned"),
+            ("self.assertTrue(c.get())", "asserted"),
+            ("x = c.get(); self.assertIsNotNone(x, 'text')", "asserted"),
         ],
     )
     def test_thrown_away(self, statement: str, how: str) -> None:
@@ -99,6 +149,8 @@ class TestCoroutineUse:
             "x = c.get(); x.close()",
             "x = c.get(); y = [x]",
             "x = [c.get()]",
+            "self.assertEqual(1, c.get())",
+            "self.assertIsInstance(c.get(), Coroutine)",
             "with pytest.raises(E): c.get()",
             "x = c.get(); (lambda: x)",
             "self.x = c.get()",

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import HarnessError
 from harness.matrix.cache import (
     ResultCache,
     digest,
@@ -87,10 +86,26 @@ def test_two_runs_sharing_a_cache_lose_nothing(tmp_path: Path) -> None:
     assert said == []
 
 
-def test_place_that_cannot_be_written_is_an_error_with_the_next_step(tmp_path: Path) -> None:
+def test_result_that_cannot_be_written_is_known_to_this_run_and_it_is_said_once(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(HarnessError, match="HARNESS_CACHE_DIR"):
-        open_cache(tmp_path / "file" / "below").add("script", "place", SEEN)
+    said: list[str] = []
+    cache = ResultCache(tmp_path / "file" / "below", said.append)
+    for place in ("one", "two"):
+        cache.add("script", place, SEEN)
+        assert cache.get("script", place) == [SEEN]
+    (line,) = said
+    assert "Not a directory" in line
+    assert "HARNESS_CACHE_DIR" in line
+
+
+def test_results_are_kept_where_a_script_removed_the_directory(tmp_path: Path) -> None:
+    cache = open_cache(tmp_path / "results")
+    cache.add("script", "one", SEEN)
+    remove(tmp_path / "results")
+    cache.add("script", "two", SEEN)
+    assert open_cache(tmp_path / "results").get("script", "two") == [SEEN]
 
 
 def test_texts_cannot_be_mistaken_for_one_another() -> None:

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 import harness.export
+from harness.matrix import engine as module
+from harness.matrix import releases as of_releases
 from harness.matrix.cells import ReleaseChoice, plan
 from harness.matrix.engine import Engine, Grid, Interrupted
+from harness.matrix.installers import IndexFailed
 from harness.matrix.interpreters import Interpreter, this_interpreter
 from harness.matrix.runner import Runner
 from harness.outcome import Outcome, Verdict
@@ -150,6 +153,29 @@ def test_release_that_cannot_be_installed_is_a_problem_and_the_rest_goes_on(demo
     grid = run(demo.scenario())
     assert outcomes(grid) == {"1.0": "healthy", "1.1": "broken"}
     assert any("demo==1.1 cannot be installed" in problem for problem in grid.problems)
+
+
+def test_index_that_fails_again_and_again_is_not_asked_for_the_rest(
+    demo: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(9):
+        demo.release(f"1.{number}")
+    file = demo.scenario("demo>9")
+    run(file, releases=["1.0"])
+    asked: list[str] = []
+
+    def fail(requirement: str, *_: Any) -> None:
+        asked.append(requirement)
+        raise IndexFailed(f"{requirement} cannot be had")
+
+    monkeypatch.setattr(of_releases, "install", fail)
+    monkeypatch.setattr(module, "_INSTALLERS", 1)
+    grid = run(file)
+    assert asked == ["demo==1.1"]
+    assert outcomes(grid)["1.0"] == "healthy"
+    first, rest = grid.problems
+    assert "demo==1.1 cannot be had" in first
+    assert "and 6 more cells: not tried, because it was so before: demo==1.1" in rest
 
 
 def test_release_for_other_pythons_is_not_applicable(demo: Any) -> None:

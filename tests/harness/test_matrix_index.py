@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from harness.errors import HarnessError
+from harness.matrix import index as of_index
 from harness.matrix.index import IndexUnknown, Listed, configuration, hide_secrets, listing
 
 
@@ -152,6 +153,22 @@ def test_half_an_answer_is_none(index: Index, monkeypatch: pytest.MonkeyPatch) -
 def test_nonsense_instead_of_json_is_an_error(index: Index) -> None:
     index.pages["/simple/demo/"] = ("application/vnd.pypi.simple.v1+json", "[1")
     with pytest.raises(IndexUnknown, match="not the simple API"):
+        listing("demo")
+
+
+@pytest.mark.parametrize("url", ["not-a-url", "http://[::1", "nothing://x/"])
+def test_address_that_is_none_is_said(
+    harness_cache: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("UV_DEFAULT_INDEX", url)
+    with pytest.raises(IndexUnknown, match="cannot be asked"):
+        listing("demo")
+
+
+def test_answer_without_end_is_given_up(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(of_index, "_LARGEST", 1000)
+    index.pages["/simple/demo/"] = ("text/html", "x" * 2_000)
+    with pytest.raises(IndexUnknown, match="its answer has no end"):
         listing("demo")
 
 

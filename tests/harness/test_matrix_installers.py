@@ -138,6 +138,16 @@ def test_index_that_cannot_be_reached_is_told_apart(
         put(tmp_path / "site", "demo==1.0")
 
 
+def test_disk_without_room_says_nothing_about_the_release(
+    wheels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another time there may be room, so it is not kept as what this release is."""
+    full = "error: failed to copy the wheel: No space left on device (os error 28)"
+    monkeypatch.setattr(installers, "_try", lambda *_: full)
+    with pytest.raises(IndexFailed, match="make room there"):
+        install("demo==1.0", tmp_path, this_interpreter())
+
+
 def test_installation_without_end_is_ended(
     wheels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

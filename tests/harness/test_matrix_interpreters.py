@@ -9,8 +9,16 @@ from pathlib import Path
 import pytest
 from packaging.markers import Marker
 
+from harness.broker.processes import wait_until
 from harness.matrix import interpreters
-from harness.matrix.interpreters import Rejected, ask, discover, select, this_interpreter
+from harness.matrix.interpreters import (
+    Interpreter,
+    Rejected,
+    ask,
+    discover,
+    select,
+    this_interpreter,
+)
 
 PYPY = """#!/bin/sh
 echo '{"version": "3.9.1", "version_info": [3, 9, 1], "implementation": "PyPy"}'
@@ -90,8 +98,10 @@ def test_shims_of_pyenv_are_left_out(only_path: Path, monkeypatch: pytest.Monkey
             "Python 2.7 is older than 3.6",
         ),
         (PYPY, "PyPy is not CPython"),
+        ("#!/bin/sh\nexec /usr/bin/yes\n", "does not answer as a Python does"),
+        ("#!/bin/sh\nexec /usr/bin/yes >&2\n", "does not answer as a Python does"),
     ],
-    ids=["fails", "something else", "no program", "too old", "not CPython"],
+    ids=["fails", "something else", "no program", "too old", "not CPython", "rubbish", "errors"],
 )
 def test_candidate_that_is_no_use_is_left_out_with_the_reason(
     only_path: Path, text: str, reason: str
@@ -110,6 +120,35 @@ def test_candidate_that_never_answers_is_left_out(
     answer = ask(str(path))
     assert isinstance(answer, Rejected)
     assert "no answer within 0.2 s" in answer.reason
+
+
+def test_candidate_that_leaves_a_process_is_heard_and_the_process_ended(
+    only_path: Path, tmp_path: Path
+) -> None:
+    """Even one that holds the pipe open, on which an answer has come."""
+    real, pid = os.path.realpath(sys.executable), tmp_path / "pid"
+    text = f'#!/bin/sh\n/bin/sleep 3600 &\necho $! > {pid}\nexec {real} "$@"\n'
+    assert isinstance(ask(str(program(only_path / "python3.7", text))), Interpreter)
+    state = Path(f"/proc/{pid.read_text().strip()}/stat")
+    assert wait_until(lambda: not state.exists() or ") Z" in state.read_text(), 10)
+
+
+def test_candidate_that_is_too_old_is_asked_once(
+    only_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program; of a script nobody knows what it will say."""
+    asked: list[str] = []
+
+    def answer(path: str) -> Rejected:
+        asked.append(path)
+        return Rejected(path, "Python 2.7 is older than 3.6", lasting=True)
+
+    monkeypatch.setattr(interpreters, "ask", answer)
+    (only_path / "python2").touch()
+    program(only_path / "python3.7", "\x7fELF")
+    for _ in range(2):
+        assert "older than 3.6" in reasons(discover())["python3.7"]
+    assert len(asked) == 1
 
 
 def test_answer_is_asked_for_again_when_the_program_changes(only_path: Path) -> None:

@@ -303,6 +303,18 @@ def test_gigabyte_of_output_is_ended_and_cut(run_script: RunScript) -> None:
     assert len(seen.output) < 40_000
 
 
+def test_very_long_message_is_still_a_bug(run_script: RunScript) -> None:
+    """What the script found stands at the start of its last line, of which the end is kept."""
+    body = """
+    sys.stderr.write("trace\\n" + "bug: AssertionError: long " + "x" * 100_000 + "\\n")
+    os._exit(1)
+    """
+    seen = run_script(body).observation
+    assert seen.outcome is Outcome.BUG
+    assert seen.message.startswith("AssertionError: long xxx")
+    assert len(seen.message) < 20_000
+
+
 def test_deleted_working_directory_harms_nobody(run_script: RunScript) -> None:
     body = "import shutil; shutil.rmtree(os.getcwd())"
     assert run_script(body).observation.outcome is Outcome.HEALTHY
@@ -315,6 +327,8 @@ def test_deleted_working_directory_harms_nobody(run_script: RunScript) -> None:
         "open('left', 'w').close()",
         "os.chmod('.', 0)",
         "os.rmdir(os.getcwd())",
+        "os.chmod('..', 0)",
+        "os.chmod(os.path.dirname(os.path.dirname(os.getcwd())), 0)",
     ],
 )
 def test_what_a_child_does_to_its_directory_is_not_seen_by_the_next(
@@ -324,6 +338,16 @@ def test_what_a_child_does_to_its_directory_is_not_seen_by_the_next(
     body = "assert os.listdir() == [], os.listdir()\nopen('mine', 'w').close()\nos.unlink('mine')"
     for _ in range(2):
         assert run_script(body).observation.outcome is Outcome.HEALTHY
+
+
+def test_directories_deeper_than_paths_are_long_are_removed(run_script: RunScript) -> None:
+    body = """
+    for _ in range(3000):
+        os.mkdir("below")
+        os.chdir("below")
+    """
+    assert run_script(body).observation.outcome is Outcome.HEALTHY
+    assert run_script("assert os.listdir() == []").observation.outcome is Outcome.HEALTHY
 
 
 def test_directory_that_a_child_made_a_link_is_not_followed(

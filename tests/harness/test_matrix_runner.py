@@ -108,6 +108,47 @@ def test_script_that_kills_its_parent_is_found_and_the_rest_goes_on() -> None:
     assert [one.outcome for one in seen[:3] + seen[4:]] == [Outcome.HEALTHY] * 6
 
 
+def test_script_that_stops_its_parent_holds_nobody_up() -> None:
+    here = this_interpreter()
+    stop = "import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)\n" + HEALTHY
+    seen = run_all([Run("stop", stop, here), Run("other", HEALTHY, here)])
+    assert [one.outcome for one in seen] == [Outcome.HEALTHY] * 2
+
+
+def test_script_that_writes_among_what_its_parent_says_is_blamed() -> None:
+    here = this_interpreter()
+    write = """
+import glob, os
+for path in glob.glob("/proc/%d/fd/*" % os.getppid()):
+    try:
+        os.write(os.open(path, os.O_WRONLY), b"rubbish\\n")
+    except OSError:
+        pass
+"""
+    seen = run_all([Run("write", write + HEALTHY, here), Run("other", HEALTHY, here)], jobs=1)
+    assert [one.outcome for one in seen] == [Outcome.CRASH, Outcome.HEALTHY]
+    assert "did not survive" in seen[0].message
+
+
+def test_process_of_a_script_that_kills_its_parent_is_not_left(tmp_path: Path) -> None:
+    path = tmp_path / "pids"
+    script = f"""
+import os, signal, subprocess, time
+left = subprocess.Popen(["setsid", "sleep", "3600"])
+with open({str(path)!r}, "a") as file:
+    file.write("%d\\n%d\\n" % (os.getpid(), left.pid))
+os.kill(os.getppid(), signal.SIGKILL)
+time.sleep(3600)
+"""
+    (seen,) = run_all([Run("leaves", script, this_interpreter())])
+    assert seen.outcome is Outcome.CRASH
+    pids = [int(line) for line in path.read_text().split()]
+    assert len(pids) == 4
+    for pid in pids:
+        state = Path(f"/proc/{pid}/stat")  # a zombie waits for the init process
+        assert not state.exists() or ") Z" in state.read_text()
+
+
 def test_interpreter_that_does_not_start_is_said_and_the_rest_goes_on() -> None:
     here = this_interpreter()
     broken = Interpreter(

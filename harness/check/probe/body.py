@@ -19,6 +19,9 @@ _ASSERTING = re.compile(
 _EXPECTING = re.compile(r"raises|warns|deprecated|suppress|catch", re.I)
 _TELLING = {"print", "debug", "info", "warning", "error", "exception", "log"}
 _SWALLOWING = {"Exception", "BaseException", "AssertionError"}
+#: Assertions of unittest that hold for any object, as a coroutine is one.
+_HOLDS_FOR_OBJECTS = {"assertTrue", "assertIsNotNone", "assert_"}
+_UNCALLED = re.compile(r"assert_?[a-zA-Z]")
 
 _PURE: tuple[type[ast.AST], ...] = (
     ast.Constant,
@@ -70,7 +73,7 @@ def _ran(statement: ast.stmt, lines: set[int]) -> bool:
 
 def _is_pure(expression: ast.expr | None, constants: set[str]) -> bool:
     """Whether the value depends on nothing outside: it is the same in every run."""
-    if expression is None:
+    if expression is None or isinstance(expression, ast.Lambda):
         return True
     for node in ast.walk(expression):
         if isinstance(node, ast.Name):
@@ -142,6 +145,43 @@ def swallowed_assertion(function: FunctionNode, ran: list[int]) -> int | None:
         for node in attempt.body[-1:] if meant else attempt.body:
             if isinstance(node, ast.Assert) and _extent([node], [inside[-1]]):
                 return node.lineno
+    return None
+
+
+def hidden_assertion(function: FunctionNode, ran: list[int]) -> int | None:
+    """The line of an ``assert`` that ran in a ``suppress()`` of its failure, outside any loop.
+
+    None if the test has anything else that is there to fail it.
+    """
+    for statement in _statements(function.body):
+        if isinstance(statement, (ast.For, ast.AsyncFor, ast.While)):
+            return None
+        if not isinstance(statement, ast.With):
+            continue
+        calls = [item.context_expr for item in statement.items]
+        hides = any(
+            isinstance(call, ast.Call)
+            and called_name(call) == "suppress"
+            and any(getattr(kind, "id", "") in _SWALLOWING for kind in call.args)
+            for call in calls
+        )
+        for node in statement.body if hides else ():
+            if isinstance(node, ast.Assert) and _extent([node], ran):
+                return None if asserts_anything(function, node.lineno) else node.lineno
+    return None
+
+
+def uncalled_assertion(function: FunctionNode, ran: list[int]) -> int | None:
+    """The line of a statement that ran and names an assertion without calling it.
+
+    None if the test has anything else that is there to fail it.
+    """
+    if asserts_anything(function, besides=0):
+        return None
+    for statement in _statements(function.body):
+        value = statement.value if isinstance(statement, ast.Expr) else None
+        if isinstance(value, ast.Attribute) and _UNCALLED.match(value.attr):
+            return statement.lineno if _extent([statement], ran) else None
     return None
 
 
@@ -241,6 +281,9 @@ def _use_of(
         return CoroutineUse("returned", line)
     if isinstance(parent, ast.Assert) and step is parent.test:
         return CoroutineUse("asserted", line)
+    if isinstance(parent, ast.Call) and [step] == parent.args[:1]:
+        holds = called_name(parent) in _HOLDS_FOR_OBJECTS
+        return CoroutineUse("asserted", line) if holds else None
     if isinstance(parent, ast.Assign) and step is expression and len(parent.targets) == 1:
         target = parent.targets[0]
         if isinstance(target, ast.Name):

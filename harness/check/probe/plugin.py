@@ -286,6 +286,14 @@ class Plugin:
         if swallowed is not None:
             seen = "passed; this assertion did not hold and the test caught it"
             return [self._finding("swallowed-assertion", code, seen, swallowed)]
+        hidden = body.hidden_assertion(source, lines)
+        if hidden is not None:
+            seen = "passed; whether this assertion holds or not, the block around it hides it"
+            return [self._finding("swallowed-assertion", code, seen, hidden)]
+        uncalled = body.uncalled_assertion(source, lines)
+        if uncalled is not None:
+            seen = "passed; this statement names an assertion and does not call it"
+            return [self._finding("asserts-nothing", code, seen, uncalled)]
         if self._nothing_else_can_fail(watch):
             why = body.cannot_fail(source, lines)
             if why is not None:

@@ -20,7 +20,7 @@ import signal
 import site
 import socket  # noqa: F401
 import stat
-import subprocess  # noqa: F401
+import subprocess
 import sys
 import tempfile  # noqa: F401
 import time
@@ -55,6 +55,8 @@ with contextlib.suppress(ImportError):  # Python 3.6 has none
 OUTPUT_LIMIT = 16 * 1024 * 1024
 #: How much is kept of each stream, in bytes, from its start and again from its end.
 KEPT = 16 * 1024
+#: How much of the start of the last line is, in bytes: it says what the script found.
+LINE_KEPT = 400
 #: Seconds that a script's own watchdog is given to speak first.
 GRACE = 1.0
 #: Seconds that a hanging child is given to write down its stacks.
@@ -67,7 +69,7 @@ FIRST_LOOK, NEXT_LOOK = 0.01, 0.006
 
 
 class Stream:
-    """What comes out of one pipe: the start and the end are kept.
+    """What comes out of one pipe: the start, the end, and the start of the last line are kept.
 
     Its number may belong to the pipe of another run as soon as it is closed.
     """
@@ -78,6 +80,8 @@ class Stream:
         self.size = 0
         self._head = b""
         self._tail = b""
+        self._last_line = b""
+        self._is_line_over = True
 
     def read(self) -> bool:
         """Take what is there; return whether the pipe is still open."""
@@ -94,6 +98,11 @@ class Stream:
             room = KEPT - len(self._head)
             self._head += chunk[:room] if room > 0 else b""
             self._tail = (self._tail + (chunk[room:] if room > 0 else chunk))[-KEPT:]
+            if self._is_line_over:
+                self._last_line = b""
+            _, is_new, rest = chunk.rstrip(b"\n").rpartition(b"\n")
+            self._last_line = ((b"" if is_new else self._last_line) + rest)[:LINE_KEPT]
+            self._is_line_over = chunk.endswith(b"\n")
             if self.size > OUTPUT_LIMIT or len(chunk) < 1 << 12:
                 return True
 
@@ -103,6 +112,8 @@ class Stream:
     def text(self) -> str:
         left_out = self.size - len(self._head) - len(self._tail)
         middle = f"\n[... {left_out} bytes left out ...]\n".encode() if left_out else b""
+        if left_out and b"\n" not in self._tail.rstrip(b"\n"):
+            middle += self._last_line + b" [...] "
         return (self._head + middle + self._tail).decode("utf-8", "replace")
 
 
@@ -200,7 +211,7 @@ class Resident:
             try:
                 self._start(order)
             except OSError as error:
-                self._send({"id": order["id"], "failed": f"cannot fork: {error}"})
+                self._send({"id": order["id"], "failed": f"cannot be started: {error}"})
         return True
 
     def _start(self, order: Dict[str, Any]) -> None:
@@ -209,9 +220,7 @@ class Resident:
         if isinstance(code, str):
             self._send({"id": order["id"], "unparsable": code})
             return
-        cwd = self._empty.pop() if self._empty else os.path.join(order["work"], str(order["id"]))
-        if not os.path.isdir(cwd):
-            os.mkdir(cwd)
+        cwd = self._working_directory(order)
         shared = mmap.mmap(-1, mmap.PAGESIZE)
         out, out_child = os.pipe()
         err, err_child = os.pipe()
@@ -236,6 +245,23 @@ class Resident:
             os.set_blocking(stream.fd, False)
             self._fds[stream.fd] = (run, stream)
             self._poll.register(stream.fd, select.POLLIN)
+
+    def _working_directory(self, order: Dict[str, Any]) -> str:
+        """Return an empty directory, whatever the runs before did to the place where they lie."""
+        while self._empty:
+            used = self._empty.pop()
+            if is_as_made(used):
+                return used
+        path = os.path.join(order["work"], str(order["id"]))
+        try:
+            os.mkdir(path)
+        except OSError:
+            for place in (os.path.dirname(order["work"]), order["work"]):
+                os.makedirs(place, exist_ok=True)
+                os.chmod(place, 0o700)
+            remove_tree(path)
+            os.mkdir(path)
+        return path
 
     def _compiled(self, order: Dict[str, Any]) -> Union[types.CodeType, str]:
         """Return the code of a script, or the complaint of this Python's parser."""
@@ -427,10 +453,13 @@ def remove_tree(path: str) -> None:
     if os.path.islink(path):
         os.unlink(path)
         return
-    for place, _, _ in os.walk(path):
-        with contextlib.suppress(OSError):
-            os.chmod(place, 0o700)
-    shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(RecursionError):
+        for place, _, _ in os.walk(path):
+            with contextlib.suppress(OSError):
+                os.chmod(place, 0o700)
+        shutil.rmtree(path, ignore_errors=True)
+    if os.path.isdir(path):  # too deep for Python, whose paths have an end
+        subprocess.call(["rm", "-rf", path], stderr=subprocess.DEVNULL)
 
 
 def main() -> None:
