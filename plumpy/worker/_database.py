@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -53,9 +54,20 @@ class _Request:
 class Database:
     """Carries out functions that use a ledger in a thread, each as if in its own transaction."""
 
-    def __init__(self, ledger: Ledger, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        loop: asyncio.AbstractEventLoop,
+        beat: Callable[[Database], float] = lambda _: float("inf"),
+    ) -> None:
+        """
+        :param beat: called in the thread now and then, also while a step blocks the loop; returns
+            the seconds until the next time, and must not raise
+        """
         self._ledger = ledger
         self._loop = loop
+        self._beat = beat
+        self._next_beat = 0.0
         self._requests: deque[_Request] = deque()
         self._wake = threading.Event()
         self._closed = False
@@ -82,15 +94,26 @@ class Database:
     def _work(self) -> None:
         closed = False
         while not closed:
-            self._wake.wait()
+            pause = self._next_beat - time.monotonic()
+            self._wake.wait(None if pause == float("inf") else max(pause, 0.0))
             self._wake.clear()
             closed = self._closed
+            self._beat_if_due()
             while self._requests:
                 size = min(len(self._requests), _LARGEST)
                 batch = [self._requests.popleft() for _ in range(size)]
                 self._carry_out(batch)
-                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-                    self._loop.call_soon_threadsafe(_answer, batch)
+                self.tell(_answer, batch)
+                self._beat_if_due()
+
+    def _beat_if_due(self) -> None:
+        if time.monotonic() >= self._next_beat:
+            self._next_beat = time.monotonic() + self._beat(self)
+
+    def tell(self, function: Callable[..., Any], *args: Any) -> None:
+        """Have something called in the loop; may be called in any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            self._loop.call_soon_threadsafe(function, *args)
 
     def _carry_out(self, batch: list[_Request]) -> None:
         try:

@@ -144,7 +144,7 @@ class Worker:
         self.communicator = LoopCommunicator(self._inner, self.loop)
         workers[self.communicator] = self
         end_forks_of(self.loop)
-        self._database = Database(self.ledger, self.loop)
+        self._database = Database(self.ledger, self.loop, self._renew)
         self._waiter = ProcessWaiter(
             self.communicator, self._final_state, interval=5 * self._poll, loop=self.loop
         )
@@ -162,8 +162,7 @@ class Worker:
         )
         _LOGGER.info("%s takes tasks from %s, %d slots", self.name, self.queue, self._slot_count)
         try:
-            lease, poll = self.lease_seconds, self._poll
-            self.spawn(self._every(lease / 3, "renew the leases", self._renew))
+            poll = self._poll
             self.spawn(self._every(poll / 2, "save pauses", self._save_pauses))
             self.spawn(self._every(poll, "look for processes without a worker", self._adopt))
             self.spawn(self._every(_UNANSWERED, "tell outcomes again", self._answer_again))
@@ -371,9 +370,28 @@ class Worker:
                 _LOGGER.exception("cannot %s", what)
             await asyncio.sleep(pause)
 
-    async def _renew(self) -> None:
-        before = dict(self._running)
-        held = await self.database(lambda: self.ledger.renew(self.name, self.lease_seconds))
+    def _renew(self, database: Database) -> float:
+        """Prolong the leases, in the thread of the database: a step may block the loop for long."""
+        pause = self.lease_seconds / 3
+        before = self._running.copy()
+        try:
+            held = self.ledger.renew(self.name, self.lease_seconds)
+        except PersistenceError as exc:
+            database.tell(self.database_fails, exc)
+            return min(pause, RETRY)
+        except Exception:
+            _LOGGER.exception("cannot renew the leases")
+            return pause
+        database.tell(self._on_renewed, before, held)
+        return pause
+
+    def _on_renewed(self, before: dict[str, Running], held: dict[str, int]) -> None:
+        if not self.stopping:
+            # In a task, which comes after those that wait for a lease of the same moment.
+            self.spawn(self._compare(before, held))
+
+    async def _compare(self, before: dict[str, Running], held: dict[str, int]) -> None:
+        """Let go of what was lost, and give back what is held and not run."""
         for pid, running in before.items():
             # One that has ended is given up by the ledger before it is forgotten here.
             current = self._running.get(pid) is running and not running.process.has_terminated()

@@ -177,6 +177,17 @@ class TestDying:
         await controller.launch_process(process_class, nowait=True, no_reply=True)
         await until(lambda: persister.ledger().all())
 
+    async def test_a_step_that_blocks_for_longer_than_the_lease_is_done_once(
+        self, command, controller, persister, steps
+    ):
+        """Else two workers would take it from each other for ever."""
+        for _ in range(2):
+            command("worker", "--lease", "0.6", "--poll", "0.1")
+        answer = controller.launch_process(steps.BlocksAWhile)
+        assert await asyncio.wait_for(answer, TIMEOUT) == {}
+        (run,) = persister.ledger().all()
+        assert (run.state, run.term) == ("finished", 1)
+
     @pytest.mark.parametrize("request_", ["pause", "play", "kill"])
     async def test_what_was_answered_outlives_a_worker_that_is_killed_at_once(
         self, command, controller, persister, steps, request_
@@ -425,6 +436,11 @@ class LeavesATask(plumpy.Process):
             raise SystemExit(4)
 
         self.task = asyncio.ensure_future(leave())
+
+
+class BlocksAWhile(plumpy.Process):
+    def run(self):
+        time.sleep(2.5)
 
 
 class Blocks(plumpy.Process):
