@@ -24,6 +24,7 @@ from harness import child, isolation
 from harness.errors import HarnessError
 from harness.export import export
 from harness.matrix import releases
+from harness.matrix.installers import NotForThisPython
 from harness.matrix.interpreters import this_interpreter
 from harness.matrix.runner import Run, Runner
 from harness.matrix.scripts import with_extras
@@ -92,7 +93,12 @@ class ScenarioItem(pytest.Function):
             super().runtest()
         else:
             arguments = {name: self.funcargs[name] for name in self._fixtureinfo.argnames}
-            self.observation = run_in_release(self.record, self.release, arguments)
+            try:
+                self.observation = run_in_release(self.record, self.release, arguments)
+            except NotForThisPython as error:
+                self.observation = Observation(Outcome.NOT_APPLICABLE, str(error))
+            except HarnessError as error:  # of the library it says nothing
+                self.observation = Observation(Outcome.BROKEN, str(error))
 
 
 def _as_plain_function(record: Scenario) -> Callable[..., None]:

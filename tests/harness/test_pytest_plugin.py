@@ -480,3 +480,24 @@ def test_a_release_that_does_not_exist_is_one_clear_message(
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*shown-lib*9.9*"])
     result.stdout.no_fnmatch_line("*Traceback*")
+
+
+@pytest.mark.usefixtures("two_releases")
+def test_a_shown_release_that_cannot_be_had_is_no_evidence_of_its_bug(
+    pytester: pytest.Pytester, library: Path
+) -> None:
+    write(library, entry("K1", "shown-lib<2", *ASKS, more="shown_in=['0.5', '1.0']"))
+    result = run(pytester)
+    result.assert_outcomes(passed=1, failed=1, skipped=1)
+    result.stdout.fnmatch_lines(["*K1 inconclusive with shown-lib 0.5*broken: *no release 0.5*"])
+    result.stdout.fnmatch_lines(["*1 reproduced, 1 inconclusive*"])
+
+
+def test_a_shown_release_that_is_not_for_this_python_is_skipped(
+    pytester: pytest.Pytester, library: Path, wheels: Any
+) -> None:
+    wheels.add("old-lib", "1.0", {"old_lib.py": ""}, requires_python=">=3.99")
+    write(library, entry("K1", "old-lib<2", "import old_lib", FAILS, more="shown_in=['1.0']"))
+    result = run(pytester, "-rs")
+    result.assert_outcomes(skipped=2)
+    result.stdout.fnmatch_lines(["*not-applicable: old-lib==1.0*"])
