@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.matrix.cache import digest, remove
+from harness.matrix.evidence import RESIDENT, observe, without_resident
 from harness.matrix.interpreters import Interpreter
-from harness.outcome import EXIT_BUG, EXIT_CANNOT_RUN, EXIT_HEALTHY, Observation, Outcome
+from harness.outcome import Observation, Outcome
 
 #: How many runs may be under way at once, most of them waiting for a clock.
 MOST_AT_ONCE = 64
@@ -38,14 +39,11 @@ _WORK = "harness-matrix-"
 _LEFT_BEHIND = 3600.0
 _START_LIMIT = 30.0
 _STOP_LIMIT = 5.0
-_RESIDENT = Path(__file__).with_name("resident")
 #: Its directory comes last on the path: the modules beside it are no part of a run.
 _START = (
-    f"import sys; sys.path.append({str(_RESIDENT.parent)!r}); "
+    f"import sys; sys.path.append({str(RESIDENT.parent)!r}); "
     "from resident.serving import main; main()"
 )
-_END_OF_STACKS = "-- end of stacks --\n"
-_FRAME = re.compile(r'^  File "(.*)", line (\d+),? in (.*)$', re.MULTILINE)
 _KEPT = ("PATH", "LANG", "LANGUAGE", "TZ", "AMQP_URL", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "USER")
 
 
@@ -412,53 +410,13 @@ def _work_directory() -> tuple[Path, int]:
     return work, lock
 
 
-def observe(event: Mapping[str, Any], clean: Callable[[str], str] = str) -> Observation:
-    """Judge a run by its evidence.
-
-    :param event: what a resident saw
-    :param clean: makes a text fit to be shown on another machine
-    """
-    if "unparsable" in event:
-        return Observation(Outcome.BROKEN, f"this Python cannot read it: {event['unparsable']}")
-    if "failed" in event:
-        return Observation(Outcome.BROKEN, str(event["failed"]))
-    seconds = round(float(event["seconds"]), 3)
-    printed = clean(event["stdout"])
-    evidence = clean(event["stderr"]).replace(_END_OF_STACKS, "")
-    last = next((line for line in reversed(evidence.splitlines()) if line.strip()), "")
-    kind, _, said = last.partition(": ")
-
-    def seen(outcome: Outcome, message: str) -> Observation:
-        return Observation(outcome, message, evidence, printed, seconds)
-
-    if "runaway" in event:
-        size = event["runaway"] // (1024 * 1024)
-        return seen(Outcome.BROKEN, f"printed more than {size} MiB and was ended; print less")
-    if "hang" in event:
-        return seen(Outcome.HANG, _with_place(event["hang"], evidence))
-    if "signal" in event:
-        return seen(Outcome.CRASH, f"killed by {_signal_name(event['signal'])}")
-    status = event["status"]
-    if status == EXIT_HEALTHY and last == "healthy":
-        return Observation(Outcome.HEALTHY, "", "", printed, seconds)
-    if status == EXIT_BUG and kind == "bug":
-        return seen(Outcome.BUG, said)
-    if status == EXIT_BUG and kind == "hang":
-        return seen(Outcome.HANG, _with_place(said, evidence))
-    if status == EXIT_CANNOT_RUN:
-        return seen(Outcome.NOT_APPLICABLE, said if kind == "cannot run" else last)
-    if status == EXIT_BUG and "Traceback (most recent call last)" in evidence:
-        return seen(Outcome.BROKEN, f"the script failed outside the scenario: {last}")
-    return seen(Outcome.CRASH, f"the process ended itself with status {status} before the end")
-
-
 def _ran(event: Mapping[str, Any], run: Run, directory: Path) -> Ran:
     def clean(text: str) -> str:
         text = re.sub(re.escape(str(directory)) + r"/[0-9a-f]{16}/", "", text)
         text = text.replace(str(directory), "<work>")
         for root in run.path:
             text = text.replace(f"{root}/", "")
-        return _without_resident(text.replace(f"{run.interpreter.prefix}/lib/", "lib/"))
+        return without_resident(text.replace(f"{run.interpreter.prefix}/lib/", "lib/"))
 
     lines = {
         os.path.relpath(name, root): tuple(numbers)
@@ -468,36 +426,3 @@ def _ran(event: Mapping[str, Any], run: Run, directory: Path) -> Ran:
     }
     cpu = float(event.get("cpu", 0.0))
     return Ran(observe(event, clean), cpu, lines, is_evidence="failed" not in event)
-
-
-def _without_resident(text: str) -> str:
-    """Leave out the frames below the script, which are this harness's."""
-    kept = []
-    skipping = False
-    for line in text.splitlines(keepends=True):
-        if line.startswith("  File "):
-            skipping = f'"{_RESIDENT}{os.sep}' in line or 'File "<string>"' in line
-        elif not line.startswith("    "):
-            skipping = False
-        if not skipping:
-            kept.append(line)
-    return "".join(kept)
-
-
-def _with_place(reason: str, evidence: str) -> str:
-    """Add where a hang waits: the innermost own frame of a task, else of a thread."""
-    threads, found, tasks = evidence.partition("\nTask ")
-    own = [
-        f"{os.path.basename(path)}:{line} in {function}"
-        for text, order in ((tasks if found else "", -1), (threads, 1))
-        for path, line, function in _FRAME.findall(text)[::order]
-        if not path.startswith(("lib/", "/usr/lib/python", "<")) and function != "_hang"
-    ]
-    return f"{reason}; waits at {own[0]}" if own else reason
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
