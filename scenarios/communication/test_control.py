@@ -7,7 +7,7 @@ from typing import Any
 
 import plumpy
 from harness.scenario import scenario
-from scenarios._processes import ended, waiting
+from scenarios._processes import check_asyncio, ended, waiting
 
 
 class Steps(plumpy.Process):
@@ -29,6 +29,7 @@ class Steps(plumpy.Process):
     present=("plumpy>=0.25,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_process_that_was_killed_by_force_stays_killed() -> None:
     """Symptom: "Cannot transition from KILLED to FINISHED", while the caller was told of a kill.
@@ -51,9 +52,10 @@ async def test_process_that_was_killed_by_force_stays_killed() -> None:
     id="E9",
     title="A kill after a resume in one turn raises InvalidStateError at its caller",
     source="https://github.com/aiidateam/plumpy/issues/285",
-    present=("plumpy<=0.26.1",),
+    present=("plumpy>=0.16,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_kill_after_resume_in_one_turn_is_no_error() -> None:
     """Symptom: an error answer to a kill that has its effect all the same.
@@ -72,9 +74,10 @@ async def test_kill_after_resume_in_one_turn_is_no_error() -> None:
     id="E10",
     title="A pause during the last step: the process is finished and paused",
     source="https://github.com/aiidateam/aiida-core/issues/3694",
-    present=("plumpy<=0.26.1",),
+    present=("plumpy>=0.16,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_process_that_has_ended_is_not_paused() -> None:
     """Symptom: a finished process that is listed as paused; its pause is answered with True.
@@ -82,11 +85,13 @@ async def test_process_that_has_ended_is_not_paused() -> None:
     Cause: the pause takes effect between two steps, and after the last one there is none.
     Fix: a process that ends lets go of a pause that did not take effect.
     """
-    process = Steps()
+
+    class PausesInItsLastStep(plumpy.Process):
+        def run(self) -> None:
+            self.pause()
+
+    process = PausesInItsLastStep()
     task = asyncio.ensure_future(process.step_until_terminated())
-    await process.began.wait()
-    process.pause()
-    process.go.set()
     for _ in range(100):
         await asyncio.sleep(0)
     if not process.has_terminated():  # the pause came first: also well
@@ -103,6 +108,7 @@ async def test_process_that_has_ended_is_not_paused() -> None:
     present=("plumpy>=0.16,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_cancelled_future_ends_the_wait_of_a_work_chain() -> None:
     """Symptom: a work chain in WAITING with nothing left to wait for; its slot is lost.

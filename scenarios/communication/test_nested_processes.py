@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import unittest
 from typing import Any
 
 import plumpy
@@ -25,6 +26,12 @@ def stack_test(new_loop: bool) -> Any:
             return right
 
     return Parent()
+
+
+def check_nested(process: Any) -> None:
+    """Skip a release in which no process can execute another, which hides all else."""
+    if "already running" in str(process.exception()):
+        raise unittest.SkipTest("this release cannot nest: %s" % process.exception())
 
 
 @scenario(
@@ -105,15 +112,15 @@ def set_its_loop_and_execute(process: Any) -> None:
     id="P64",
     title="A nested process sees the caller's context variables, and the caller sees its",
     source="https://peps.python.org/pep-0567/",
-    present=("plumpy>=0.16,<0.26",),
+    present=("plumpy>=0.16,<0.17",),
     python=">=3.9",
     prepare=check_asyncio,
 )
 async def test_context_variables_go_into_a_nested_process_and_come_back() -> None:
-    """Symptom: before 0.26 "This event loop is already running"; with nest_asyncio applied, what
-    the nested process set is lost when execute() returns.
+    """Symptom: what a nested process set in a context variable is lost when execute() returns.
 
-    Cause: the nested process is stepped by a task, which changes its own copy of the context.
+    Cause: 0.16 applies nest_asyncio and steps the nested process in a task, which changes its own
+    copy of the context. 0.17 to 0.25 cannot nest at all.
     Fix: plumpy 0.26: execute() switches out, and stays in the caller's context.
     """
     who, seen = contextvars.ContextVar("who"), []
@@ -129,7 +136,9 @@ async def test_context_variables_go_into_a_nested_process_and_come_back() -> Non
             Child(loop=self.loop).execute()
             seen.append(who.get())
 
-    await Parent().step_until_terminated()
+    process = Parent()
+    await process.step_until_terminated()
+    check_nested(process)
     assert seen == ["parent", "child"]
 
 
@@ -137,7 +146,7 @@ async def test_context_variables_go_into_a_nested_process_and_come_back() -> Non
     id="E16",
     title="execute() inside execute() inside ...: RecursionError from depth 69 on",
     source="https://github.com/aiidateam/aiida-core/issues/4876",
-    present=("plumpy>=0.16,<=0.26.1",),
+    present=("plumpy>=0.16,<0.17", "plumpy>=0.26,<=0.26.1"),
     shown_in=("0.26.1",),
     python=">=3.9",
     prepare=check_asyncio,
@@ -145,7 +154,8 @@ async def test_context_variables_go_into_a_nested_process_and_come_back() -> Non
 async def test_execute_nests_a_hundred_deep() -> None:
     """Symptom: "maximum recursion depth exceeded" with deeply nested processes.
 
-    Cause: every nested run stands on the stack of the one that called it.
+    Cause: every nested run stands on the stack of the one that called it. 0.17 to 0.25 cannot
+    nest at all.
     Fix: execute() switches out through a greenlet, whose stack is its own.
     """
 
@@ -161,4 +171,5 @@ async def test_execute_nests_a_hundred_deep() -> None:
 
     process = Nested({"levels": 100})
     await process.step_until_terminated()
-    assert process.exception() is None
+    check_nested(process)
+    assert process.exception() is None, repr(process.exception())

@@ -10,7 +10,7 @@ import kiwipy
 
 import plumpy
 from harness.scenario import scenario
-from scenarios._processes import Waits
+from scenarios._processes import Waits, check_asyncio
 
 
 class Slow(kiwipy.LocalCommunicator):
@@ -32,9 +32,10 @@ class Slow(kiwipy.LocalCommunicator):
     id="B23",
     title="Creating a process holds up the loop until the broker has answered",
     source="https://github.com/aiidateam/aiida-core/issues/4841",
-    present=("plumpy<=0.26.1",),
+    present=("plumpy>=0.16,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_creating_a_process_does_not_wait_for_the_broker() -> None:
     """Symptom: 200 processes are made in 3.5 s in which nothing else runs; TimeoutError under load.
@@ -66,9 +67,10 @@ class Counts(kiwipy.LocalCommunicator):
     id="B24",
     title="Each broadcast is offered to each process of each worker",
     source="https://github.com/aiidateam/aiida-core/issues/3540",
-    present=("plumpy<=0.26.1",),
+    present=("plumpy>=0.16,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_number_of_listeners_does_not_grow_with_the_processes() -> None:
     """Symptom: submitting gets slower with every worker; 1,000 processes handle 60 broadcasts/s.
@@ -92,6 +94,7 @@ async def test_number_of_listeners_does_not_grow_with_the_processes() -> None:
     present=("plumpy>=0.19,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_wrapped_filter_takes_arguments_by_keyword() -> None:
     """Symptom: "tuple index out of range" when a process with a wrapped LocalCommunicator is made.
@@ -133,9 +136,10 @@ class Finishes(plumpy.Process):
     id="E19",
     title="A process excepts because nobody could be told that it runs",
     source="https://github.com/aiidateam/aiida-core/issues/5031",
-    present=("plumpy<=0.26.1",),
+    present=("plumpy>=0.16,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
+    prepare=check_asyncio,
 )
 async def test_lost_connection_does_not_except_a_process() -> None:
     """Symptom: jobs that run fine are EXCEPTED with ConnectionError or ChannelInvalidStateError.
@@ -153,7 +157,7 @@ async def test_lost_connection_does_not_except_a_process() -> None:
     id="S3",
     title="A task can call any function: it names a class that is none",
     source="https://github.com/aiidateam/plumpy/blob/master/src/plumpy/process_comms.py",
-    present=("plumpy<=0.26.1",),
+    present=("plumpy>=0.11.4,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
 )
