@@ -38,6 +38,8 @@ from harness.scenario import Scenario
 #: Seconds that fixtures may take to set up, and to tear down; a broker may have to come up.
 FIXTURE_LIMIT = 60.0
 
+_PARENT = os.getpid()
+
 
 class ScenarioItem(pytest.Function):
     """One scenario in one release of the library under test.
@@ -90,7 +92,13 @@ class ScenarioItem(pytest.Function):
     def runtest(self) -> None:
         if self.release is None:
             self.threads = threading.enumerate()
-            super().runtest()
+            try:
+                super().runtest()
+            except KeyboardInterrupt as error:
+                if os.getpid() == _PARENT:
+                    raise
+                # Ctrl-C does not reach a child, so this is what the body shows. pytest would end.
+                raise _Interrupted from error
         else:
             arguments = {name: self.funcargs[name] for name in self._fixtureinfo.argnames}
             try:
@@ -99,6 +107,10 @@ class ScenarioItem(pytest.Function):
                 self.observation = Observation(Outcome.NOT_APPLICABLE, str(error))
             except HarnessError as error:  # of the library it says nothing
                 self.observation = Observation(Outcome.BROKEN, str(error))
+
+
+class _Interrupted(Exception):
+    """Stands for the KeyboardInterrupt of a body."""
 
 
 def _as_plain_function(record: Scenario) -> Callable[..., None]:
@@ -169,6 +181,11 @@ class Session:
     ) -> Sequence[ScenarioItem]:
         """Make the items of one scenario: the installed release, and those its record shows."""
         family = record.family
+        marks = getattr(record.function, "pytestmark", ())
+        if any(mark.name == "parametrize" for mark in marks):
+            raise HarnessError(
+                f"scenario {record.id!r} is parametrized; write a scenario for each value"
+            )
         if not family.isidentifier():
             raise HarnessError(
                 f"scenario {record.id!r}: its folder {family!r} names the family and is used as "
@@ -391,6 +408,8 @@ def _why_not(item: ScenarioItem) -> str:
 def _observation(
     item: ScenarioItem, error: BaseException | None, report: pytest.TestReport
 ) -> Observation:
+    if isinstance(error, _Interrupted):
+        error = error.__cause__
     outcome = isolation.classify(error, item.record.function)
     if error is None:
         message = isolation.left_threads(item.threads)

@@ -35,18 +35,24 @@ def select(words: Sequence[str] = (), problems: list[str] | None = None) -> list
             raise HarnessError(f"{file} does not exist; give a file, a directory or a scenario id")
         records = [one for one in _load(_files(Path(file))) if name in ("", one.function.__name__)]
         if not records:
-            raise HarnessError(f"{word} holds no scenario; look at the @scenario in that file")
+            raise HarnessError(
+                f"{word} holds no scenario; a scenario is an async function with @scenario(id=..., "
+                "title=..., source=...) above it, from harness.scenario"
+            )
         _add(found, records)
     ids = [word for word in words if not _is_path(word)]
     if ids or not words:
         library: dict[str, Scenario] = {}
-        _add(library, _load(_files(_library()), problems))
+        # A file that cannot be imported is in the way only of an id that is nowhere else.
+        broken: list[str] = []
+        _add(library, _load(_files(_library()), broken if ids else problems))
         for id in ids or library:
             if id not in library:
                 near = [known for known in library if known[:2].lower() == id[:2].lower()]
+                unread = "".join(f"; {text}" for text in broken)
                 raise HarnessError(
                     f"there is no scenario {id!r} in {_library()}; "
-                    f"known are {', '.join(near or library) or 'none'}"
+                    f"known are {', '.join(near or library) or 'none'}{unread}"
                 )
             _add(found, [library[id]])
     return list(found.values())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.export import export
+from harness.matrix.releases import newest_release
 from harness.report.model import write_text
 from harness.selection import select
 
@@ -28,7 +29,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
-        type=Path,
         metavar="PATH",
         help="write here instead of to standard output; a folder gets one ID.py for each scenario",
     )
@@ -37,22 +37,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the scripts and return 0.
 
-    :raises HarnessError: for a scenario that cannot be exported
+    :raises HarnessError: for scenarios that cannot be exported, when the others were written
     """
     records = select(args.scenario)
-    output: Path | None = args.output
-    into_folder = output is not None and (output.is_dir() or len(records) > 1)
+    output = None if args.output is None else Path(args.output)
+    into_folder = output is not None and (
+        output.is_dir() or len(records) > 1 or args.output.endswith("/")
+    )
     if output is None and len(records) > 1:
         raise HarnessError(
             f"{len(records)} scenarios were asked for, and standard output takes one script; "
             "give --output FOLDER"
         )
-    scripts = [(record.id, export(record, args.release)) for record in records]
-    for name, text in scripts:
+    refused = []
+    for record in records:
+        try:
+            text = export(record, args.release, newest=newest_release)
+        except HarnessError as error:
+            refused.append(str(error))
+            continue
         if output is None:
             sys.stdout.write(text)
             continue
-        path = output / f"{name}.py" if into_folder else output
+        path = output / f"{record.id}.py" if into_folder else output
         write_text(path, text)
         print(f"wrote {path}", file=sys.stderr)
+    if refused:
+        raise HarnessError("\n".join(refused))
     return 0

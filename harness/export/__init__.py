@@ -13,7 +13,7 @@ import importlib.metadata
 import inspect
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -28,7 +28,7 @@ from harness.export._code import (
     modules_of,
     names_bound,
 )
-from harness.export._module import FIXTURE, STAYS_HERE, Module, refusal
+from harness.export._module import FIXTURE, STAYS_HERE, Module, oldest_python, refusal
 from harness.export._source import code
 from harness.report.text import one_line
 from harness.scenario import Scenario
@@ -39,22 +39,46 @@ __all__ = ["FIXTURE", "FIXTURE_VARIABLE", "export", "forks", "oldest_python"]
 FIXTURE_VARIABLE = "AMQP_URL"
 #: Width of the lines that the exporter writes itself: that of this project's scenarios.
 _WIDTH = 100
+Newest = Callable[[str], str | None]
 _THIS_PROJECT = "loop-harness"
 #: The newest published release of what this project's distribution carries in place of it.
 _CARRIED = {"plumpy": "0.26.1"}
 #: Modules that a project has only with an extra.
 _EXTRAS = {"kiwipy.rmq": ("kiwipy", "rmq")}
 _RUNNER_IMPORTS = ("asyncio", "faulthandler", "gc", "os", "signal", "sys", "traceback", "unittest")
-_LAZY_ANNOTATIONS = Version("3.7")
 #: First Python that can evaluate ``list[int]``, and ``int | None``.
 _SUBSCRIPTS, _UNIONS = Version("3.9"), Version("3.10")
+
+#: Modules of the standard library that Python 3.6, or the newest, does not have.
+_NOT_EVERYWHERE = frozenset(
+    [
+        "_contextvars",
+        "annotationlib",
+        "asynchat",
+        "asyncore",
+        "cgi",
+        "compression",
+        "contextvars",
+        "dataclasses",
+        "distutils",
+        "graphlib",
+        "imp",
+        "importlib.metadata",
+        "importlib.resources",
+        "multiprocessing.shared_memory",
+        "pipes",
+        "smtpd",
+        "telnetlib",
+        "tomllib",
+        "zoneinfo",
+    ]
+)
 
 # Names begin with an underscore so that they hide nothing of the scenario's module. The watchdog is
 # an alarm and no thread: a thread would be one more than the scenario has under the harness.
 
 _RUNNER = """\
 if __name__ == "__main__":
-{imports}\
 
     def _hang(*_):
         faulthandler.dump_traceback()
@@ -84,15 +108,17 @@ if __name__ == "__main__":
         _status, _line = 125, f"cannot run: {{_why}}"
     except BaseException as _bug:
         traceback.print_exc()
-        _at = traceback.extract_tb(_bug.__traceback__)[-1]
-        _status, _line = 1, f"bug: {{type(_bug).__name__}}: {{str(_bug) or _at.line}}"
+        _said = str(_bug) or traceback.extract_tb(_bug.__traceback__)[-1].line
+        _status, _line = 1, f"bug: {{type(_bug).__name__}}: {{_said}}"
     sys.stdout.flush()
     print(" ".join(_line.split()), file=sys.stderr, flush=True)
-    os._exit(_status)
+    os._exit(_status)  # 0 healthy, 1 bug, 125 cannot run here
 """
 
 
-def export(record: Scenario, release: str | None = None) -> str:
+def export(
+    record: Scenario, release: str | None = None, *, newest: Newest = lambda project: None
+) -> str:
     """Return the script of one scenario.
 
     It exits with 0 (healthy), 1 (bug: the last line on stderr begins with ``bug:`` or ``hang:``) or
@@ -101,31 +127,31 @@ def export(record: Scenario, release: str | None = None) -> str:
     :param record: the scenario
     :param release: release of its library that the header pins; default: one that the record shows
         with the bug, else the one that is installed
+    :param newest: finds the newest release of a project that is not installed here, or None, and
+        then the header does not pin it
     :raises HarnessError: naming whatever cannot come along
     """
     if release is not None:
         _check_release(record, release)
     module = Module(record)
-    oldest = oldest_python(record.python)
-    lazy = module.has_lazy_annotations and oldest >= _LAZY_ANNOTATIONS
+    oldest, lazy = module.oldest, module.keeps_lazy_annotations
     brought = module.brought()
     statements = [statement for _, statement in brought]
     if not lazy:
         _check_annotations(record, statements, oldest)
     imports = module.imports()
     _check_meanings(record, module)
-    standard, foreign = _sorted_imports(imports)
-    if foreign:
-        standard, _ = _sorted_imports([*imports, ast.Import([ast.alias("sys")])])
+    own = ast.Import([ast.alias(name) for name in _RUNNER_IMPORTS])
+    standard, foreign = _sorted_imports([own, *imports])
     pieces = [
-        _header(record, _dependencies(record, [*imports, *statements], release)),
+        _header(record, _dependencies(record, [*imports, *statements], release, newest)),
         *(["from __future__ import annotations"] if lazy else []),
-        *(["\n".join(standard)] if standard else []),
+        "\n".join(standard),
         *([_guarded(foreign)] if foreign else []),
     ]
     wide = isinstance(statements[0], DEFINITIONS)
     text = "\n\n".join(pieces) + ("\n\n\n" if wide else "\n\n")
-    text += code(brought, module.test) + "\n\n" + _runner(record, module, standard)
+    text += code(brought, module.test) + "\n\n" + _runner(record, module)
     _check_syntax(record, text, oldest)
     return text
 
@@ -143,14 +169,6 @@ def forks(record: Scenario) -> list[str]:
     return [project for project in _projects(statements, fallbacks=True) if project not in first]
 
 
-def oldest_python(pythons: SpecifierSet) -> Version:
-    """Return the oldest minor version of Python that a record claims, 3.6 at the least."""
-    for minor in range(6, 100):
-        if any(pythons.contains(f"3.{minor}.{micro}", prereleases=True) for micro in range(40)):
-            return Version(f"3.{minor}")
-    return Version("3.6")
-
-
 def _header(record: Scenario, dependencies: Sequence[str]) -> str:
     listed = ", ".join(f'"{name}"' for name in dependencies)
     title = f"{record.id}: {one_line(record.title)}"
@@ -158,7 +176,6 @@ def _header(record: Scenario, dependencies: Sequence[str]) -> str:
         *textwrap.wrap(title, _WIDTH - 3, break_long_words=False, break_on_hyphens=False),
         "",
         f"Source: {one_line(record.source, 1000)}",
-        "Exit status: 0 healthy, 1 bug, 125 cannot run here.",
     ]
     doc = "\n".join(about).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
     pythons = str(record.python) or ">=3.6"
@@ -168,8 +185,7 @@ def _header(record: Scenario, dependencies: Sequence[str]) -> str:
     )
 
 
-def _runner(record: Scenario, module: Module, imported: Sequence[str]) -> str:
-    missing = [name for name in _RUNNER_IMPORTS if f"import {name}" not in imported]
+def _runner(record: Scenario, module: Module) -> str:
     unfit, needs = ["not __debug__"], "needs Python without -O"
     if condition := _version_condition(record.python):
         unfit.append(condition)
@@ -193,7 +209,6 @@ def _runner(record: Scenario, module: Module, imported: Sequence[str]) -> str:
         called = f"            {module.test.name}({arguments})"
         run = f"_loop.run_until_complete(\n{called}\n        )"
     return _RUNNER.format(
-        imports=f"    import {', '.join(missing)}\n" if missing else "",
         run=run,
         limit=max(1, math.ceil(record.limit)),
         unfit=" or ".join(unfit),
@@ -228,12 +243,13 @@ def _excluded(operator: str, parts: tuple[int, ...], prefix: bool) -> str:
 
 
 def _dependencies(
-    record: Scenario, statements: Sequence[ast.stmt], release: str | None
+    record: Scenario, statements: Sequence[ast.stmt], release: str | None, newest: Newest
 ) -> list[str]:
     pins = {project: _installed(project) for project in _projects(statements)}
     if record.library is not None:
         pins = {record.library: None, **pins}
         pins[record.library] = release or _known_release(record, record.library)
+    pins = {project: pin or newest(project) for project, pin in pins.items()}
     imported = {m for s in statements for node in imports_in(s) for m in modules_of(node)}
     extras = {project: extra for module, (project, extra) in _EXTRAS.items() if module in imported}
     wanted = {name: f"{name}[{extras[name]}]" if name in extras else name for name in pins}
@@ -277,24 +293,42 @@ def _installed(project: str) -> str | None:
 def _sorted_imports(
     imports: Iterable[ast.Import | ast.ImportFrom],
 ) -> tuple[list[str], list[str]]:
-    """Return the lines of the standard library's imports and of the others, each sorted."""
-    plain: dict[str, str] = {}
+    """Return the lines of the imports that work on every Python, and of the others, each sorted.
+
+    Modules share a line: a reader counts lines, and nobody looks for a module there.
+    """
+    plain: tuple[set[str], set[str]] = (set(), set())
+    lines: tuple[list[str], list[str]] = ([], [])
     members: dict[str, list[str]] = {}
     for statement in imports:
         if isinstance(statement, ast.Import):
-            plain |= {ast.unparse(ast.Import([a])): a.name for a in statement.names}
+            for alias in statement.names:
+                if alias.asname is None:
+                    plain[not _is_everywhere(alias.name)].add(alias.name)
+                else:
+                    lines[not _is_everywhere(alias.name)].append(f"import {ast.unparse(alias)}")
         elif statement.module is not None and statement.module != "__future__":
             names = members.setdefault(statement.module, [])
             names += [text for a in statement.names if (text := ast.unparse(a)) not in names]
-    lines = sorted((module, line) for line, module in plain.items())
     for module in sorted(members):
+        indent = "" if _is_everywhere(module) else "    "
         line = f"from {module} import {', '.join(members[module])}"
-        if len(line) > _WIDTH - 4:
+        if len(indent + line) > _WIDTH:
             inside = "".join(f"    {name},\n" for name in members[module])
             line = f"from {module} import (\n{inside})"
-        lines.append((module, line))
-    standard = [line for module, line in lines if is_standard(module)]
-    return standard, [line for module, line in lines if not is_standard(module)]
+        lines[not _is_everywhere(module)].append(line)
+    for found, modules in zip(lines, plain, strict=True):
+        width = _WIDTH - len("    import ")
+        shared = textwrap.wrap(", ".join(sorted(modules)), width, break_on_hyphens=False)
+        found[:0] = [f"import {line.rstrip(',')}" for line in shared]
+    return lines
+
+
+def _is_everywhere(module: str) -> bool:
+    """Whether each Python from 3.6 on has a module."""
+    return is_standard(module) and not _NOT_EVERYWHERE.intersection(
+        (module, module.partition(".")[0])
+    )
 
 
 def _guarded(imports: Sequence[str]) -> str:

@@ -1,27 +1,32 @@
 """What a statement binds, what it takes from its module, and what it imports."""
 
 from __future__ import annotations
+import __future__
 
 import ast
+import contextlib
 import dis
 import re
 import sys
 import types
 from collections.abc import Collection, Iterable, Iterator
+from typing import TypeGuard
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _SCOPES = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _TAKES = re.compile(r"LOAD_(GLOBAL|NAME|FROM_DICT_OR_GLOBALS)|(STORE|DELETE)_GLOBAL")
 
 
-def names_taken(node: ast.stmt, bindings: Collection[str]) -> set[str]:
+def names_taken(node: ast.stmt, bindings: Collection[str], *, annotations: bool = True) -> set[str]:
     """Return the names that a statement takes from its module, as the compiler sees them.
 
     :param bindings: the names that the module binds; one that a class body or a ``global``
         statement binds itself is taken from the module only if it is among them
+    :param annotations: whether annotations are evaluated
     """
     module = ast.fix_missing_locations(ast.Module([node], []))
-    code = compile(module, "<scenario>", "exec", dont_inherit=True, optimize=0)
+    flags = 0 if annotations else __future__.annotations.compiler_flag
+    code = compile(module, "<scenario>", "exec", flags, dont_inherit=True, optimize=0)
     taken: set[str] = set()
     stack = [code]
     while stack:
@@ -52,8 +57,27 @@ def names_bound(statement: ast.stmt) -> set[str]:
         if isinstance(node, DEFINITIONS):
             found.add(node.name)
         elif not isinstance(node, _SCOPES):
-            stack.extend(ast.iter_child_nodes(node))
+            stack.extend(_parts(node))
     return found
+
+
+def names_for_type_checkers(statement: ast.stmt) -> set[str]:
+    """Return the names that a statement binds for type checkers only."""
+    if not _is_for_type_checkers(statement):
+        return set()
+    return {name for inner in statement.body for name in names_bound(inner)}
+
+
+def _is_for_type_checkers(node: ast.AST) -> TypeGuard[ast.If]:
+    return isinstance(node, ast.If) and ast.unparse(node.test) in (
+        "TYPE_CHECKING",
+        "typing.TYPE_CHECKING",
+    )
+
+
+def _parts(node: ast.AST) -> Iterable[ast.AST]:
+    """Return what a node is made of, without what is there for type checkers only."""
+    return node.orelse if _is_for_type_checkers(node) else ast.iter_child_nodes(node)
 
 
 def changes(statement: ast.stmt, names: Collection[str]) -> bool:
@@ -82,6 +106,19 @@ def undecorated(test: ast.AsyncFunctionDef) -> ast.AsyncFunctionDef:
     return ast.copy_location(ast.AsyncFunctionDef(**{**fields, "decorator_list": []}), test)
 
 
+def names_in_strings(node: ast.AST) -> set[str]:
+    """Return the names in annotations that are written as strings."""
+    found: set[str] = set()
+    for inner in ast.walk(node):
+        written = getattr(inner, "annotation", None) or getattr(inner, "returns", None)
+        for part in ast.walk(written) if isinstance(written, ast.AST) else ():
+            if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                with contextlib.suppress(SyntaxError, ValueError):
+                    text = ast.parse(part.value.strip(), mode="eval")
+                    found |= {name.id for name in ast.walk(text) if isinstance(name, ast.Name)}
+    return found
+
+
 def evaluated_annotations(statements: Iterable[ast.stmt]) -> Iterator[ast.expr]:
     """Yield the annotations that are evaluated when the statements run."""
     for statement in statements:
@@ -101,13 +138,13 @@ def imports_in(
 
     :param fallbacks: whether those count that run only where another import has failed
     """
-    stack = [statement]
+    stack: list[ast.AST] = [statement]
     while stack:
         node = stack.pop()
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             yield node
         elif fallbacks or not isinstance(node, ast.ExceptHandler):
-            stack.extend(ast.iter_child_nodes(node))
+            stack.extend(_parts(node))
 
 
 def modules_of(node: ast.Import | ast.ImportFrom) -> list[str]:

@@ -9,12 +9,16 @@ import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
 from harness.errors import HarnessError
 from harness.export._code import (
     alias_name,
     changes,
     imports_in,
     modules_of,
+    names_in_strings,
     names_taken,
     root,
     undecorated,
@@ -26,7 +30,16 @@ from harness.scenario import Scenario
 FIXTURE = "amqp_url"
 #: Packages of this project, of which no script has any part.
 STAYS_HERE = frozenset({"harness", "scenarios", "conftest", "tests"})
+_LAZY_ANNOTATIONS = Version("3.7")
 _MODULE_NAMES = frozenset({"__name__", "__doc__", "__debug__", "__builtins__"})
+
+
+def oldest_python(pythons: SpecifierSet) -> Version:
+    """Return the oldest minor version of Python that a record claims, 3.6 at the least."""
+    for minor in range(6, 100):
+        if any(pythons.contains(f"3.{minor}.{micro}", prereleases=True) for micro in range(40)):
+            return Version(f"3.{minor}")
+    return Version("3.6")
 
 
 def refusal(record: Scenario, what: str) -> HarnessError:
@@ -43,6 +56,7 @@ class Module:
 
     def __init__(self, record: Scenario) -> None:
         self._record = record
+        self.oldest = oldest_python(record.python)
         self.function = self._check_function()
         path = Path(self.function.__code__.co_filename)
         self._package = outermost_package(path)
@@ -64,9 +78,11 @@ class Module:
         return self._sources[path]
 
     @property
-    def has_lazy_annotations(self) -> bool:
-        """Whether a module of these keeps annotations from being evaluated."""
-        return any(source.has_lazy_annotations for source in self._sources.values())
+    def keeps_lazy_annotations(self) -> bool:
+        """Whether a module of these keeps annotations from being evaluated, and the script too."""
+        return self.oldest >= _LAZY_ANNOTATIONS and any(
+            source.has_lazy_annotations for source in self._sources.values()
+        )
 
     @property
     def prepare(self) -> ast.expr | None:
@@ -103,8 +119,9 @@ class Module:
             if parameter.name != FIXTURE and parameter.default is parameter.empty:
                 raise refusal(
                     self._record,
-                    f"it takes the fixture {parameter.name!r}, and a script can only have "
-                    f"{FIXTURE}; make what it gives in the body",
+                    f"it takes the argument {parameter.name!r}, and a script can only have the "
+                    f"fixture {FIXTURE}; make what another one gives in the body, and of a "
+                    "parametrized test a scenario for each value",
                 )
         return function
 
@@ -149,8 +166,13 @@ class Module:
         def need(source: Source, node: ast.stmt, by: str) -> None:
             for statement in imports_in(node):
                 self._check_modules(modules_of(statement), by)
-            names = sorted(names_taken(node, source.bindings))
-            queue.extend((source, name, by) for name in names)
+            names = names_taken(node, source.bindings)
+            names |= names_in_strings(node).intersection(source.bindings)
+            if source.has_lazy_annotations and self.keeps_lazy_annotations:
+                # What only an annotation names comes along if it can.
+                only = names - names_taken(node, source.bindings, annotations=False)
+                names -= {name for name in only if name not in source.bindings}
+            queue.extend((source, name, by) for name in sorted(names))
 
         need(self.source, undecorated(self.test), self.test.name)
         if (prepare := self.prepare) is not None:
@@ -251,6 +273,12 @@ class Module:
         if "*" in source.bindings:
             star = ast.unparse(source.bindings["*"][0])
             raise refusal(self._record, f"{by} uses {name}, perhaps of '{star}'; import it by name")
+        if name in source.for_type_checkers:
+            raise refusal(
+                self._record,
+                f"{by} uses {name}, which {source.path.name} has for type checkers only; write the "
+                "annotation as a string",
+            )
         if not hasattr(builtins, name) and name not in _MODULE_NAMES:
             raise refusal(
                 self._record, f"{by} uses {name}, which {source.path.name} does not define"
@@ -262,7 +290,13 @@ class Module:
             # A test of pytest itself, or of its plugin, has it as the library under test.
             runner = top == "pytest" and not (self._record.library or "").startswith("pytest")
             own = self._package is not None and top == self._package.name
-            if top in STAYS_HERE or own or module.startswith(".") or runner:
+            if runner:
+                raise refusal(
+                    self._record,
+                    f"{by} uses {module}, which a script does not have; write 'try: ... except' "
+                    "for pytest.raises, and raise unittest.SkipTest for pytest.skip",
+                )
+            if top in STAYS_HERE or own or module.startswith("."):
                 raise refusal(
                     self._record,
                     f"{by} uses {module}, and a script has only the standard library and the "

@@ -6,7 +6,7 @@ import ast
 import functools
 from pathlib import Path
 
-from harness.export._code import DEFINITIONS, names_bound
+from harness.export._code import DEFINITIONS, names_bound, names_for_type_checkers
 
 PLAIN_IMPORTS = (ast.Import, ast.ImportFrom)
 
@@ -22,7 +22,9 @@ class Source:
         self.text = path.read_text(encoding="utf-8")
         self.body = ast.parse(self.text).body
         self.bindings: dict[str, list[ast.stmt]] = {}
+        self.for_type_checkers: set[str] = set()
         for statement in self.body:
+            self.for_type_checkers |= names_for_type_checkers(statement)
             for name in names_bound(statement):
                 self.bindings.setdefault(name, []).append(statement)
         self._lines = self.text.splitlines(keepends=True)

@@ -50,8 +50,10 @@ def observe(event: Mapping[str, Any], clean: Callable[[str], str] = str) -> Obse
         return seen(Outcome.BUG, said)
     if status == EXIT_BUG and kind == "hang":
         return seen(Outcome.HANG, _with_place(said, evidence))
-    if status == EXIT_CANNOT_RUN:
-        return seen(Outcome.NOT_APPLICABLE, said if kind == "cannot run" else last)
+    # What a library prints while the interpreter ends comes behind it.
+    refused = [line for line in evidence.splitlines() if line.startswith("cannot run: ")]
+    if status == EXIT_CANNOT_RUN and refused:
+        return seen(Outcome.NOT_APPLICABLE, refused[-1].partition(": ")[2])
     if status == EXIT_BUG and "Traceback (most recent call last)" in evidence:
         return seen(Outcome.BROKEN, f"the script failed outside the scenario: {last}")
     return seen(Outcome.CRASH, f"the process ended itself with status {status} before the end")

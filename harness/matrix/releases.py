@@ -94,6 +94,15 @@ def released_versions(
     return [version for version in releases if pre or not version.is_prerelease]
 
 
+def newest_release(library: str) -> str | None:
+    """Return the newest release of a project, or None where the index does not tell."""
+    try:
+        versions = released_versions(library)
+    except HarnessError:
+        return None
+    return str(versions[-1]) if versions else None
+
+
 def fetch(library: str, release: str, python: Interpreter | str | None = None) -> Path:
     """Return the directory of a release, installing it first if need be.
 

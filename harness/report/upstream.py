@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from harness.errors import HarnessError
 from harness.outcome import Outcome, Verdict
-from harness.report.grid import BadRange, Grid, is_bad, is_good
+from harness.report.grid import BadRange, Grid, is_bad, is_good, release_key
 from harness.report.markdown import (
     GITHUB_LIMIT,
     code,
@@ -80,7 +80,8 @@ def history(found: Grid) -> str:
     lines = []
     for library, columns, ranges in found.history():
         on = f"{library} on Python {_span(columns, found.pythons)}"
-        told = _first([_story(one) for one in ranges])
+        known = [release for name, release in found.rows if name == library]
+        told = _first([_story(one, known) for one in ranges])
         lines.append(f"- {on}: {'; '.join(told) or 'not seen'}.")
     bad, good = _alone(found)
     if bad or good:
@@ -125,13 +126,16 @@ def _issue(verified: Verified, shown: Shown, quoted: int, with_grid: bool) -> st
 
 
 def _expected(found: Grid, bad: Result) -> str:
-    healthy = [
-        result
-        for result in found.cells.values()
-        if is_good(result) and result.python == bad.python and result.build == bad.build
-    ]
-    after = healthy or [result for result in found.cells.values() if is_good(result)]
-    example = f", as it does with {after[-1].where}" if after else ""
+    # The same library on the same Python says most, and of its releases the newest.
+    healthy = sorted(
+        filter(is_good, found.cells.values()),
+        key=lambda one: (
+            one.library == bad.library,
+            (one.python, one.build) == (bad.python, bad.build),
+            release_key(one.release or ""),
+        ),
+    )
+    example = f", as it does with {healthy[-1].where}" if healthy else ""
     return f"Every assertion of the script holds: it prints `healthy` and exits with 0{example}."
 
 
@@ -215,7 +219,23 @@ def _where(found: Grid) -> str:
     bad, _ = _alone(found)
     if bad:
         parts.append(f"Python {_span(bad, found.pythons)}" + (" alone" if parts else ""))
-    return f"It happens with {listed(parts)}."
+    return f"It happens with {listed(parts)}{_newest(found)}."
+
+
+def _newest(found: Grid) -> str:
+    """Say of the newest release of each library that ever had the bug whether it has it still."""
+    told = []
+    for library in {library: None for library, _, ranges in found.history() if ranges}:
+        releases = [release for name, release in found.rows if name == library]
+        release = releases[-1]
+        results = [r for (row, _), r in found.cells.items() if row == (library, release)]
+        if len(releases) == 1:
+            continue
+        if any(map(is_bad, results)):
+            told.append(f"{library} {release}, the newest tried, still shows it")
+        elif any(map(is_good, results)):
+            told.append(f"{library} {release}, the newest tried, is healthy")
+    return "".join(f"; {text}" for text in told)
 
 
 def _alone(found: Grid) -> tuple[list[str], list[str]]:
@@ -230,15 +250,31 @@ def _releases(found: BadRange) -> str:
     return found.first if found.first == found.last else f"{found.first} to {found.last}"
 
 
-def _story(found: BadRange) -> str:
+def _story(found: BadRange, releases: Sequence[str]) -> str:
     came = f"first bad {found.first} (good {found.good_before})"
     if found.good_before is None:
         came = f"bad from {found.first} on, with no good release below it"
     went = f"last bad {found.last}, first good {found.good_after}"
     if found.good_after is None:
         went = f"last seen in {found.last}, with no good release above it"
-    unclear = f", no evidence from {listed(found.unclear)}" if found.unclear else ""
+    unclear = listed(_runs(found.unclear, releases))
+    unclear = f", no evidence from {unclear}" if unclear else ""
     return f"{came}, {went}{unclear}"
+
+
+def _runs(names: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Name some releases, neighbours together: ``0.9.0 to 1.2.3 (17)``."""
+    runs: list[list[str]] = []
+    for name in names:
+        if runs and known.index(name) == known.index(runs[-1][-1]) + 1:
+            runs[-1].append(name)
+        else:
+            runs.append([name])
+    return [
+        part
+        for run in runs
+        for part in (run if len(run) < 3 else [f"{run[0]} to {run[-1]} ({len(run)})"])
+    ]
 
 
 def _span(columns: Sequence[str], known: Sequence[str]) -> str:

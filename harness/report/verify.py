@@ -18,7 +18,7 @@ from harness.matrix.cache import Say, say_on_stderr
 from harness.matrix.cells import Cell
 from harness.matrix.engine import Engine
 from harness.matrix.interpreters import Interpreter
-from harness.matrix.releases import fetch
+from harness.matrix.releases import fetch, newest_release
 from harness.matrix.scripts import with_extras
 from harness.outcome import Observation, Outcome, Verdict
 from harness.report.grid import is_bad, is_good, word
@@ -119,7 +119,7 @@ class Verifier:
         results = tuple(kept.get(result.cell, result) for result in report.results_of(id))
         checked = Report(report.environment, (info,), results, report.created)
         example = _example(checked)
-        script = export(record, None if example is None else example.release)
+        script = export(record, None if example is None else example.release, newest=newest_release)
         shown = None
         if example is not None:
             shown = run_by_hand(record, script, self._interpreters[_build_of(example)], example)

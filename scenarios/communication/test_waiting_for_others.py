@@ -2,7 +2,6 @@
 
 import asyncio
 import concurrent.futures
-import unittest
 from typing import Any
 
 import kiwipy
@@ -12,21 +11,12 @@ from scenarios._processes import check_asyncio
 from scenarios._threads import slow_callers
 
 
-def waiter(*args: Any, **options: Any) -> Any:
-    """Return plumpy's waiter; skip for releases that have none."""
-    try:
-        from plumpy.waiting import ProcessWaiter
-    except ImportError:
-        raise unittest.SkipTest("this release of plumpy has no waiter")
-    return ProcessWaiter(*args, **options)
-
-
 def _plant_blind_poll() -> None:
     """Make a look at a process see nothing."""
     globals()["look"] = lambda pid: None
 
 
-def look(pid: Any) -> Any:
+def look(pid):
     """Tell the final state of a process, as a look into the checkpoints would."""
     from plumpy import ProcessState
 
@@ -68,9 +58,11 @@ async def test_missed_broadcast_is_made_up_for_by_polling() -> None:
     Cause: the waiter subscribes, and then looks at the process itself, at once and again at each
     interval.
     """
+    from plumpy.waiting import ProcessWaiter
+
     communicator = kiwipy.LocalCommunicator()
     communicator.broadcast_send(None, sender="child", subject="state_changed.running.finished")
-    async with waiter(communicator, look, interval=0.01) as waits:
+    async with ProcessWaiter(communicator, look, interval=0.01) as waits:
         assert (await waits.wait("child")).value == "finished"
 
 
@@ -87,7 +79,9 @@ async def test_polling_alone_sees_the_end_of_a_process() -> None:
 
     Cause: the end is stored, and a look finds it whenever it comes.
     """
-    async with waiter(None, look, interval=0.01) as waits:
+    from plumpy.waiting import ProcessWaiter
+
+    async with ProcessWaiter(None, look, interval=0.01) as waits:
         assert (await waits.wait("child")).value == "finished"
 
 
@@ -109,8 +103,10 @@ async def test_broadcast_alone_ends_the_wait() -> None:
 
     Cause: the last transition of a process is broadcast.
     """
+    from plumpy.waiting import ProcessWaiter
+
     communicator = kiwipy.LocalCommunicator()
-    async with waiter(communicator) as waits:
+    async with ProcessWaiter(communicator) as waits:
         waiting = asyncio.ensure_future(waits.wait("child"))
         await asyncio.sleep(0.05)
         communicator.broadcast_send(None, sender="child", subject="state_changed.running.finished")

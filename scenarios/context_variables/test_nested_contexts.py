@@ -1,13 +1,10 @@
 """Context variables with nest_asyncio: across steps, and into and out of nested runs."""
 
 import asyncio
-import contextvars
 import unittest
 
 from harness.scenario import scenario
 from scenarios._nesting import apply, nesting
-
-who = contextvars.ContextVar("who", default="nobody")
 
 
 @scenario(
@@ -25,6 +22,9 @@ async def test_token_can_be_reset_after_an_await() -> None:
     earlier step was foreign.
     Fix: nest_asyncio 1.5.0.
     """
+    import contextvars
+
+    who = contextvars.ContextVar("who", default="nobody")
     apply()
 
     async def main() -> None:
@@ -50,6 +50,9 @@ async def test_variable_keeps_its_value_across_an_await() -> None:
     away after it.
     Fix: nest_asyncio 1.3.0 copies the values back; a token still cannot be reset before 1.5.0.
     """
+    import contextvars
+
+    who = contextvars.ContextVar("who", default="nobody")
     apply()
 
     async def main() -> None:
@@ -62,6 +65,8 @@ async def test_variable_keeps_its_value_across_an_await() -> None:
 
 def _plant_runs_in_an_empty_context() -> None:
     """Make every run start its coroutine in an empty context, as a new thread would."""
+    import contextvars
+
     run = asyncio.BaseEventLoop.create_task
 
     def create_task(self, coroutine, **options):  # type: ignore[no-untyped-def]
@@ -83,6 +88,9 @@ async def test_nested_run_on_the_same_loop_sees_the_callers_context() -> None:
 
     Cause: the nested coroutine becomes a task, and a task starts in a copy of the context.
     """
+    import contextvars
+
+    who = contextvars.ContextVar("who", default="nobody")
 
     async def read() -> str:
         return who.get()
@@ -107,6 +115,9 @@ async def test_nested_run_on_a_new_loop_sees_the_callers_context() -> None:
 
     Cause: the context belongs to the thread's call stack, not to the loop.
     """
+    import contextvars
+
+    who = contextvars.ContextVar("who", default="nobody")
 
     async def read() -> str:
         return who.get()
@@ -138,6 +149,9 @@ async def test_variable_set_in_a_nested_run_is_seen_after_it() -> None:
     Cause: the nested coroutine is wrapped in a task, which changes its copy of the context only.
     Workaround: return the value; plumpy's execute() brings the caller's context in and out.
     """
+    import contextvars
+
+    who = contextvars.ContextVar("who", default="nobody")
 
     async def sets() -> None:
         who.set("nested")

@@ -2,18 +2,9 @@
 
 import asyncio
 import unittest
-from typing import Any
 
 from harness.scenario import scenario
 from scenarios._nesting import nesting
-
-
-def after_rounds(rounds: int, future: Any) -> None:
-    """Complete a future when the loop has gone round some times."""
-    if rounds:
-        asyncio.get_event_loop().call_soon(after_rounds, rounds - 1, future)
-    else:
-        future.set_result(None)
 
 
 @scenario(
@@ -42,9 +33,12 @@ async def test_cancellation_interrupts_a_nested_run() -> None:
         async def blocked() -> None:
             loop.run_until_complete(ends_by_itself)
 
+        def end(rounds: int) -> None:  # so that the cancellation always comes first
+            loop.call_soon(end, rounds - 1) if rounds else ends_by_itself.set_result(None)
+
         task = asyncio.ensure_future(blocked())
         loop.call_later(0.01, task.cancel)
-        loop.call_later(0.02, after_rounds, 20, ends_by_itself)
+        loop.call_later(0.02, end, 20)
         await asyncio.wait([task])
         assert not ends_by_itself.done(), "the cancellation came when the nested run was over"
 
@@ -80,7 +74,10 @@ async def test_timeout_interrupts_a_nested_run() -> None:
         async def blocked() -> None:
             loop.run_until_complete(ends_by_itself)
 
-        loop.call_later(0.02, after_rounds, 20, ends_by_itself)
+        def end(rounds: int) -> None:  # so that the cancellation always comes first
+            loop.call_soon(end, rounds - 1) if rounds else ends_by_itself.set_result(None)
+
+        loop.call_later(0.02, end, 20)
         try:
             await asyncio.wait_for(blocked(), timeout=0.01)
         except asyncio.TimeoutError:

@@ -1,20 +1,12 @@
 """Nested runs and asyncio's idea of the current task."""
 
 import asyncio
-import sys
 import threading
 import unittest
 from typing import Any, Dict, List
 
 from harness.scenario import scenario
 from scenarios._nesting import apply, check_nesting, nesting
-
-
-def current_task() -> Any:
-    """Return the current task, on every Python."""
-    if sys.version_info < (3, 7):
-        return asyncio.Task.current_task()
-    return asyncio.current_task()
 
 
 @scenario(
@@ -37,6 +29,7 @@ async def test_current_task_is_the_same_after_a_nested_run() -> None:
     """
 
     async def main() -> None:
+        current_task = getattr(asyncio, "current_task", None) or asyncio.Task.current_task
         before = current_task()
         asyncio.get_event_loop().run_until_complete(asyncio.sleep(0))
         assert before is not None
@@ -61,6 +54,7 @@ async def test_callback_in_a_nested_run_has_no_current_task() -> None:
 
     async def main() -> None:
         loop, seen = asyncio.get_event_loop(), []
+        current_task = getattr(asyncio, "current_task", None) or asyncio.Task.current_task
         loop.call_soon(lambda: seen.append(current_task()))
         loop.run_until_complete(asyncio.sleep(0))
         assert seen == [None]

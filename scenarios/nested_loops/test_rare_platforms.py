@@ -7,7 +7,7 @@ import unittest
 from typing import Any, List
 
 from harness.scenario import scenario
-from scenarios._nesting import apply, check_nesting, nesting, program
+from scenarios._nesting import apply, check_nesting, program
 
 _SOURCE = "https://github.com/erdewit/nest_asyncio/blob/master/nest_asyncio.py"
 
@@ -45,12 +45,14 @@ async def test_second_apply_changes_nothing() -> None:
         names = ("Task", "Future", "run", "get_event_loop")
         return [getattr(asyncio, name, None) for name in names] + [loop.run_until_complete]
 
+    apply()
+
     async def main() -> None:
         before = patched()
         apply()
         assert patched() == before
 
-    await nesting(main)
+    await asyncio.ensure_future(main())
 
 
 @scenario(
@@ -80,22 +82,21 @@ async def test_loop_class_of_ones_own_may_check_whether_it_runs() -> None:
         checked = Checked()
         asyncio.set_event_loop(checked)
 
+        async def nested() -> int:
+            done = asyncio.sleep(0, 1)
+            try:
+                return int(checked.run_until_complete(done))
+            except RuntimeError:
+                done.close()
+                raise
+
         loop.run_until_complete(check_nesting())
         try:
-            assert checked.run_until_complete(_nested(checked)) == 1
+            assert checked.run_until_complete(nested()) == 1
         except AttributeError as error:
             raise unittest.SkipTest("this release serves one loop only: %s" % error)
 
     await program(body)
-
-
-async def _nested(loop: Any) -> int:
-    done = asyncio.sleep(0, 1)
-    try:
-        return int(loop.run_until_complete(done))
-    except RuntimeError:
-        done.close()
-        raise
 
 
 @scenario(
@@ -132,37 +133,6 @@ async def test_loop_runs_where_there_are_no_hooks_for_asynchronous_generators() 
     await program(body)
 
 
-class _Proactor:
-    def __init__(self) -> None:
-        self.unregistered: List[object] = []
-
-    def _unregister(self, overlapped: object) -> None:
-        self.unregistered.append(overlapped)
-
-
-class _Reading:
-    def __init__(self) -> None:
-        self._ov = object()
-        self.cancelled = False
-
-    def cancel(self) -> None:
-        self.cancelled = True
-
-
-class _ProactorEventLoop(asyncio.SelectorEventLoop):
-    """Has of Windows' loop what a run of it has to begin and to end."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._proactor = _Proactor()
-        self._self_reading_future: Any = None
-        self.readings: List[_Reading] = []
-
-    def _loop_self_reading(self) -> None:
-        self._self_reading_future = _Reading()
-        self.readings.append(self._self_reading_future)
-
-
 @scenario(
     id="N83",
     title="On Windows a run does not read the self-pipe, so no thread can wake it",
@@ -180,19 +150,51 @@ async def test_windows_loop_reads_its_self_pipe_for_as_long_as_it_runs() -> None
     Fix: nest_asyncio 1.5.0.
     """
 
+    class Proactor:
+        def __init__(self) -> None:
+            self.unregistered: List[object] = []
+
+        def _unregister(self, overlapped: object) -> None:
+            self.unregistered.append(overlapped)
+
+    class Reading:
+        def __init__(self) -> None:
+            self._ov = object()
+            self.cancelled = False
+
+        def cancel(self) -> None:
+            self.cancelled = True
+
+    class ProactorEventLoop(asyncio.SelectorEventLoop):
+        """Has of Windows' loop what a run of it has to begin and to end."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._proactor = Proactor()
+            self._self_reading_future: Any = None
+            self.readings: List[Reading] = []
+
+        def _loop_self_reading(self) -> None:
+            self._self_reading_future = Reading()
+            self.readings.append(self._self_reading_future)
+
     def body(ordinary: Any) -> None:
         ordinary.run_until_complete(check_nesting())
-        loop = _ProactorEventLoop()
+        loop = ProactorEventLoop()
         asyncio.set_event_loop(loop)
         before, os.name = os.name, "nt"
-        vars(asyncio)["ProactorEventLoop"] = _ProactorEventLoop
+        vars(asyncio)["ProactorEventLoop"] = ProactorEventLoop
         try:
             apply(loop)
         finally:
             os.name = before
         if not getattr(loop, "_is_proactorloop", False):
             raise unittest.SkipTest("this release knows of no proactor loop")
-        assert loop.run_until_complete(_nested(loop)) == 1
+
+        async def nested() -> int:
+            return loop.run_until_complete(asyncio.sleep(0, 1))
+
+        assert loop.run_until_complete(nested()) == 1
         assert len(loop.readings) == 1, "the run did not begin to read its self-pipe"
         reading = loop.readings[0]
         assert reading.cancelled, "the read was not cancelled"

@@ -2,14 +2,12 @@
 
 import asyncio
 import unittest
-from typing import Any, Coroutine
 
 from harness.scenario import scenario
 from scenarios._nesting import apply
 
 
-def nest(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine nested in the running loop; skip where this release cannot nest."""
+def run_nested(coroutine):
     try:
         return asyncio.get_event_loop().run_until_complete(coroutine)
     except (AttributeError, RuntimeError) as error:
@@ -186,7 +184,7 @@ async def test_every_loop_of_the_class_can_nest() -> None:
     Fix: nest_asyncio 0.9.8; before, call apply() for one loop only and use no other.
     """
     apply()
-    nest(asyncio.sleep(0))
+    run_nested(asyncio.sleep(0))
 
     def in_thread() -> None:
         loop = asyncio.new_event_loop()
@@ -245,5 +243,5 @@ async def test_nested_run_executes_a_task_submitted_before() -> None:
     async def waits_for_submitted() -> None:
         await submitted
 
-    nest(waits_for_submitted())
+    run_nested(waits_for_submitted())
     assert submitted.done()

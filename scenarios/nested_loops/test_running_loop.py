@@ -3,20 +3,9 @@
 import asyncio
 import asyncio.events
 import unittest
-from typing import Any
 
 from harness.scenario import scenario
 from scenarios._nesting import check_nesting, nesting, program
-
-
-def run_a_new_loop() -> None:
-    """Run another loop inside this one; skip where a release runs one loop only."""
-    done = asyncio.sleep(0)
-    try:
-        asyncio.new_event_loop().run_until_complete(done)
-    except RuntimeError as error:
-        done.close()
-        raise unittest.SkipTest("this release runs no second loop: %s" % error)
 
 
 @scenario(
@@ -58,7 +47,12 @@ async def test_running_loop_is_set_back_after_a_run_of_another_loop() -> None:
 
     async def main() -> None:
         before = asyncio._get_running_loop()
-        run_a_new_loop()
+        done = asyncio.sleep(0)
+        try:
+            asyncio.new_event_loop().run_until_complete(done)
+        except RuntimeError as error:
+            done.close()
+            raise unittest.SkipTest("this release runs no second loop: %s" % error)
         assert asyncio._get_running_loop() is before
 
     await nesting(main)
@@ -359,11 +353,8 @@ async def test_second_thread_cannot_run_a_running_loop() -> None:
     await nesting(main)
 
 
-def policy() -> Any:
-    """Return the policy; Python 3.14 deprecates the public way to ask for it."""
-    if hasattr(asyncio.events, "_get_event_loop_policy"):
-        return asyncio.events._get_event_loop_policy()
-    return asyncio.get_event_loop_policy()
+# Python 3.14 deprecates the public way to ask for the policy.
+policy = getattr(asyncio.events, "_get_event_loop_policy", asyncio.get_event_loop_policy)
 
 
 def _plant_loops_that_set_themselves() -> None:
@@ -393,7 +384,12 @@ async def test_set_loop_is_the_same_after_a_nested_run() -> None:
 
     async def main() -> None:
         before = policy()._local._loop
-        run_a_new_loop()
+        done = asyncio.sleep(0)
+        try:
+            asyncio.new_event_loop().run_until_complete(done)
+        except RuntimeError as error:
+            done.close()
+            raise unittest.SkipTest("this release runs no second loop: %s" % error)
         assert policy()._local._loop is before
 
     await nesting(main)
@@ -427,7 +423,12 @@ async def test_policy_is_the_same_after_a_nested_run() -> None:
 
     async def main() -> None:
         before = policy()
-        run_a_new_loop()
+        done = asyncio.sleep(0)
+        try:
+            asyncio.new_event_loop().run_until_complete(done)
+        except RuntimeError as error:
+            done.close()
+            raise unittest.SkipTest("this release runs no second loop: %s" % error)
         assert policy() is before
 
     await nesting(main)

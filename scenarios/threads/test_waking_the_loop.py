@@ -3,31 +3,25 @@
 import asyncio
 import concurrent.futures
 import threading
-from typing import Callable
 
 from harness.scenario import scenario
 
 
-def in_idle_loop(act: Callable[[asyncio.AbstractEventLoop], object]) -> asyncio.AbstractEventLoop:
+def in_idle_loop(act):
     """Start a loop in a thread; call act(loop) from here once the loop is asleep in select()."""
     loop = asyncio.new_event_loop()
     select, asleep = loop._selector.select, threading.Event()
 
-    def watched(timeout=None):  # type: ignore[no-untyped-def]
+    def watched(timeout=None):
         if timeout is None:
             asleep.set()
         return select(timeout)
 
     loop._selector.select = watched
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
     asleep.wait()
     act(loop)
     return loop
-
-
-def end(loop: asyncio.AbstractEventLoop) -> None:
-    loop.call_soon_threadsafe(loop.stop)
 
 
 @scenario(
@@ -46,7 +40,7 @@ async def test_callback_from_another_thread_runs_at_once() -> None:
     ran = threading.Event()
     loop = in_idle_loop(lambda loop: loop.call_soon(ran.set))
     late = not ran.wait(0.5)
-    end(loop)
+    loop.call_soon_threadsafe(loop.stop)
     assert not late, "the callback had not run after 0.5 s in an idle loop"
 
 
@@ -69,7 +63,7 @@ async def test_threadsafe_callback_from_another_thread_runs_at_once() -> None:
     ran = threading.Event()
     loop = in_idle_loop(lambda loop: loop.call_soon_threadsafe(ran.set))
     late = not ran.wait(2)
-    end(loop)
+    loop.call_soon_threadsafe(loop.stop)
     assert not late
 
 
@@ -94,7 +88,7 @@ async def test_future_set_by_another_thread_wakes_its_waiter() -> None:
 
     loop = in_idle_loop(act)
     late = not woken.wait(0.5)
-    end(loop)
+    loop.call_soon_threadsafe(loop.stop)
     assert not late, "the done-callback had not run after 0.5 s in an idle loop"
 
 
@@ -116,7 +110,7 @@ async def test_stop_from_another_thread_stops_the_loop() -> None:
         if not loop.is_running():
             return
         pause.wait(0.01)
-    end(loop)
+    loop.call_soon_threadsafe(loop.stop)
     raise AssertionError("still running 0.5 s after stop()")
 
 
@@ -255,7 +249,7 @@ async def test_heartbeat_goes_on_while_a_coroutine_blocks() -> None:
 def _plant_executor_in_the_loops_thread() -> None:
     """Make run_in_executor() call the function right there."""
 
-    def run_in_executor(self, executor, function, *args):  # type: ignore[no-untyped-def]
+    def run_in_executor(self, executor, function, *args):
         future = self.create_future()
         future.set_result(function(*args))
         return future

@@ -14,50 +14,20 @@ from harness.scenario import scenario
 PLUGIN = ["-p", "pytest_asyncio.plugin"]
 
 
-def pytest_run(source: str, *options: str) -> "subprocess.CompletedProcess[str]":
+def pytest_run(source, *options):
     """Run pytest on a file with this source, in a folder of its own, without any plugin."""
-    plugins = ["-p", "no:cacheprovider", "-p", "no:harness", "-o", "markers=asyncio: as it says"]
-    path = os.pathsep.join(filter(None, sys.path))
-    environment = dict(os.environ, PYTHONPATH=path, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
-    for name in ("PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST", "PYTEST_PLUGINS"):
-        environment.pop(name, None)
+    own = ["-p", "no:cacheprovider", "-p", "no:harness", "-o", "markers=asyncio: as it says"]
+    env = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     with tempfile.TemporaryDirectory() as folder:
         with open(os.path.join(folder, "test_it.py"), "w") as file:
             file.write(source)
-        ended = subprocess.run(  # noqa: PLW1510
-            [sys.executable, "-m", "pytest", "-q", "test_it.py"] + plugins + list(options),
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            universal_newlines=True,
-        )
-    failed = ended.returncode == 1 and " failed" in ended.stdout[-80:]
-    if not (failed or ended.returncode == 0) or " error" in ended.stdout[-80:]:
-        raise unittest.SkipTest("pytest could not run: " + ended.stdout)
-    return ended
-
-
-IN_TESTCASE = """
-import unittest
-import pytest
-
-class TestIt(unittest.TestCase):
-    @pytest.mark.asyncio
-    async def test_fails(self):
-        assert False
-"""
-UNMARKED = """
-async def test_fails():
-    assert False
-"""
-MARKED = """
-import pytest
-
-@pytest.mark.asyncio
-async def test_fails():
-    assert False
-"""
+        command = [sys.executable, "-m", "pytest", "-q", "test_it.py"] + own + list(options)
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        ended = subprocess.run(command, env=env, cwd=folder, check=False, **streams)
+    said = ended.stdout.decode()
+    if ended.returncode != (" failed" in said[-80:]) or " error" in said[-80:]:
+        raise unittest.SkipTest("pytest could not run: " + said)
+    return ended.returncode, said
 
 
 @scenario(
@@ -75,8 +45,18 @@ async def test_marked_async_test_in_a_testcase_fails() -> None:
     without one they skip the test, and the run is green too.
     Fix: unittest.IsolatedAsyncioTestCase, or no TestCase; -W error shows it.
     """
-    ended = pytest_run(IN_TESTCASE, *(PLUGIN if importlib.util.find_spec("pytest_asyncio") else []))
-    assert ended.returncode == 1, ended.stdout
+    source = """
+import unittest
+import pytest
+
+class TestIt(unittest.TestCase):
+    @pytest.mark.asyncio
+    async def test_fails(self):
+        assert False
+"""
+    plugin = PLUGIN if importlib.util.find_spec("pytest_asyncio") else []
+    status, said = pytest_run(source, *plugin)
+    assert status == 1, said
 
 
 @scenario(
@@ -93,8 +73,17 @@ async def test_plugin_runs_marked_async_tests_of_a_testcase() -> None:
     called by unittest.
     Fix: unittest.IsolatedAsyncioTestCase, or no TestCase.
     """
-    ended = pytest_run(IN_TESTCASE, *PLUGIN)
-    assert ended.returncode == 1, ended.stdout
+    source = """
+import unittest
+import pytest
+
+class TestIt(unittest.TestCase):
+    @pytest.mark.asyncio
+    async def test_fails(self):
+        assert False
+"""
+    status, said = pytest_run(source, *PLUGIN)
+    assert status == 1, said
 
 
 STRICT = ["-W", "error"]
@@ -119,8 +108,17 @@ async def test_warnings_as_errors_show_a_coroutine_that_never_ran() -> None:
     sys.unraisablehook (Python 3.8) and a pytest that uses it (6.2) to make it a failure.
     Fix: pytest 6.2 with Python 3.8, and filterwarnings = error.
     """
-    ended = pytest_run(IN_TESTCASE, *STRICT)
-    assert ended.returncode == 1, ended.stdout
+    source = """
+import unittest
+import pytest
+
+class TestIt(unittest.TestCase):
+    @pytest.mark.asyncio
+    async def test_fails(self):
+        assert False
+"""
+    status, said = pytest_run(source, *STRICT)
+    assert status == 1, said
 
 
 @scenario(
@@ -137,8 +135,8 @@ async def test_async_test_that_nothing_runs_fails() -> None:
     Cause: pytest cannot run a coroutine function itself, and skipped it.
     Fix: pytest 8.4 fails it. Before: asyncio_mode = auto, or -W error.
     """
-    ended = pytest_run(UNMARKED)
-    assert ended.returncode == 1, ended.stdout
+    status, said = pytest_run("async def test_fails():\n    assert False\n")
+    assert status == 1, said
 
 
 def _plant_no_plugin() -> None:
@@ -159,9 +157,16 @@ async def test_marked_async_test_fails_by_its_own_assertion() -> None:
 
     Cause: pytest-asyncio runs coroutine functions that pytest itself collects.
     """
-    ended = pytest_run(MARKED, *PLUGIN)
-    assert "assert False" in ended.stdout, ended.stdout
-    assert ended.returncode == 1
+    source = """
+import pytest
+
+@pytest.mark.asyncio
+async def test_fails():
+    assert False
+"""
+    status, said = pytest_run(source, *PLUGIN)
+    assert "assert False" in said, said
+    assert status == 1
 
 
 def run_testcase(case: type) -> unittest.TestResult:

@@ -21,6 +21,8 @@ def event(stderr: str = "", status: int = 0, **more: Any) -> dict[str, Any]:
         (event("Traceback\nbug: TypeError: no\n", 1), Outcome.BUG, "TypeError: no"),
         (event("stacks\nhang: test did not return\n", 1), Outcome.HANG, "test did not return"),
         (event("cannot run: no demo\n", 125), Outcome.NOT_APPLICABLE, "no demo"),
+        (event("cannot run: no demo\nleft open\n", 125), Outcome.NOT_APPLICABLE, "no demo"),
+        (event("", 125), Outcome.CRASH, "ended itself with status 125 before the end"),
         (event(signal=11), Outcome.CRASH, "killed by SIGSEGV"),
         (event(hang="deadlock: x", signal=9), Outcome.HANG, "deadlock: x"),
         (event(runaway=1 << 24, signal=9), Outcome.BROKEN, "printed more than 16 MiB"),

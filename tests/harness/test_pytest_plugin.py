@@ -117,6 +117,21 @@ def test_a_hang_or_a_crash_is_a_result_and_the_run_goes_on(
     result.stdout.fnmatch_lines(["*4 runs of 4 scenarios: 4 reproduced*"])
 
 
+def test_keyboard_interrupt_of_a_body_is_a_bug(pytester: pytest.Pytester, library: Path) -> None:
+    """Ctrl-C does not reach the child: what is raised there is what the scenario shows."""
+    write(library, entry("K1", ALWAYS, "raise KeyboardInterrupt"), entry("K2", ALWAYS, FAILS))
+    result = run(pytester, "-v")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*bug: KeyboardInterrupt*"])
+
+
+def test_parametrized_scenario_is_refused(pytester: pytest.Pytester, library: Path) -> None:
+    """A scenario has one script, which is called without arguments."""
+    mark = "@pytest.mark.parametrize('n', [1])\n"
+    write(library, mark + entry("K1", ALWAYS, FAILS).replace("test_k1()", "test_k1(n)"))
+    run(pytester).stdout.fnmatch_lines(["*'K1' is parametrized; write a scenario for each value*"])
+
+
 def test_an_unknown_hang_shows_its_stacks_and_what_it_printed(
     pytester: pytest.Pytester, library: Path
 ) -> None:

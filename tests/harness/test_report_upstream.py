@@ -1,6 +1,7 @@
 """The issue that an upstream maintainer is asked to read."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -18,7 +19,7 @@ ROWS = {"1.2": "ok ok", "1.3": "bug bug", "1.4": "ok ok"}
 
 
 def verified(found: Report, text: str = "Traceback\nbug: lost\n", **changes) -> Verified:
-    shown = Shown(found.results[3], "python N05.py", text, 1)
+    shown = changes.get("shown") or Shown(found.results[3], "python N05.py", text, 1)
     plain = {"report": found, "info": found.scenarios[0], "script": SCRIPT, "shown": shown}
     return Verified(**{**plain, **changes})
 
@@ -53,7 +54,8 @@ def test_issue_begins_with_two_sentences():
     found = sample()
     text = summary(found.scenarios[0], Grid.of(found, "N05"))
     assert text == (
-        "get_event_loop() lies. It happens with nest-asyncio 1.3 on Python 3.8.18 and 3.12.1."
+        "get_event_loop() lies. It happens with nest-asyncio 1.3 on Python 3.8.18 and 3.12.1; "
+        "nest-asyncio 1.4, the newest tried, is healthy."
     )
 
 
@@ -69,7 +71,8 @@ def test_interpreters_that_differ_only_in_what_is_unclear_are_told_together():
         {"1.2": "ok ok", "1.3": "bug bug", "1.4": "n/a bug", "1.5": "bug bug"}, "3.8", "3.9"
     )
     assert summary(found.scenarios[0], Grid.of(found, "N05")).endswith(
-        "It happens with nest-asyncio 1.3 to 1.5 on Python 3.8 and 3.9."
+        "It happens with nest-asyncio 1.3 to 1.5 on Python 3.8 and 3.9; "
+        "nest-asyncio 1.5, the newest tried, still shows it."
     )
 
 
@@ -80,6 +83,22 @@ def test_history_tells_first_bad_last_bad_and_first_good():
     )
     alone = report({None: "bug ok"}, "3.8.18", "3.12.1")
     assert history(Grid.of(alone, "N05")) == "- Python alone: bad on 3.8.18, good on 3.12.1."
+
+
+def test_releases_without_evidence_are_told_in_ranges():
+    rows = {f"1.{minor}": "n/a" for minor in range(5)} | {"1.5": "bug", "1.6": "n/a", "1.7": "ok"}
+    assert history(Grid.of(report(rows, "3.8.18"), "N05")).endswith(
+        "first good 1.7, no evidence from 1.0 to 1.4 (5) and 1.6."
+    )
+
+
+def test_what_is_expected_is_shown_by_the_newest_release_of_the_same_library():
+    found = report({"1.9": "ok", "1.10": "ok", "1.8": "bug"}, "3.8.18")
+    other = replace(found.results[1], library="nest-asyncio2", release="2.0")
+    found = replace(found, results=(*found.results, other))
+    shown = Shown(found.results[2], "python N05.py", "bug: lost\n", 1)
+    text = issue(verified(found, shown=shown))
+    assert "as it does with nest-asyncio 1.10, Python 3.8.18" in text
 
 
 def test_labels_part_a_docstring():

@@ -93,6 +93,19 @@ def test_file_that_cannot_be_imported_is_an_error_or_a_problem(library: Path) ->
     assert len(problems) == 1
 
 
+def test_file_that_cannot_be_imported_is_in_the_way_of_no_other_id(library: Path) -> None:
+    (library / "test_bad.py").write_text("import nothing_of_that_name\n")
+    assert ids("B1") == ["B1"]
+    with pytest.raises(HarnessError, match=r"no scenario 'C1'.*test_bad\.py cannot be imported"):
+        select(["C1"])
+
+
+def test_async_test_without_a_record_is_answered_with_what_is_missing(library: Path) -> None:
+    (library / "test_bare.py").write_text("async def test_it(): pass\n")
+    with pytest.raises(HarnessError, match=r"holds no scenario; .*@scenario\(id="):
+        select([str(library / "test_bare.py")])
+
+
 def test_scenario_that_a_file_only_imports_is_not_its_own(library: Path) -> None:
     for directory in (library, library / "one"):
         (directory / "__init__.py").write_text("")
