@@ -328,6 +328,36 @@ async def test_run_leaves_the_debug_mode_of_the_loop_alone() -> None:
 
 
 @scenario(
+    id="N77",
+    title="The patched asyncio.run() takes what is no coroutine",
+    source="https://github.com/erdewit/nest_asyncio/blob/master/nest_asyncio.py",
+    present=("nest-asyncio>=1.1.0", "nest-asyncio2"),
+    library="nest-asyncio",
+    python=">=3.7,<3.14",  # from 3.14 on asyncio.run() itself takes every awaitable
+    shown_in=("1.6.0",),
+)
+async def test_run_refuses_what_is_no_coroutine() -> None:
+    """Symptom: "a coroutine was expected" as soon as the program runs without nest_asyncio.
+
+    Cause: the patched run() makes a task by ensure_future(), which takes every awaitable.
+    Workaround: give asyncio.run() coroutines only.
+    """
+
+    class Awaitable:
+        def __await__(self):  # type: ignore[no-untyped-def]
+            yield
+
+    def body(loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            asyncio.run(Awaitable())  # type: ignore[arg-type]
+        except ValueError:
+            return
+        raise AssertionError("asyncio.run() ran what is no coroutine")
+
+    await program(body)
+
+
+@scenario(
     id="N75",
     title="The patched asyncio.run() leaves the loop that it made open",
     source="https://github.com/Chaoses-Ib/nest-asyncio2",
