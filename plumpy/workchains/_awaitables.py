@@ -69,10 +69,11 @@ class Awaitables(dict[Any, "list[str]"], persistence.Savable):
             process = None if isinstance(awaitable, FUTURES) else awaitable
             if process is not None:
                 entry["pid"] = process.pid
-            future = awaitable if process is None else process.future()
-            if process is not None and not future.done():
+            if process is not None and not process.has_terminated():
+                # Not to ask for its future: it would have an exception that nobody retrieves.
                 entry["process"] = process.save(save_context)
             else:
+                future = awaitable if process is None else process.future()
                 entry["future"] = persistence.saved_future(future)
             entries.append(entry)
 

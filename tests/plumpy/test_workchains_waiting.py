@@ -391,6 +391,15 @@ class TestWatchedProcesses:
         assert child._lazy_future is None
         assert chain.outputs["seen"] == {"child": {"value": 1}}
 
+    async def test_a_checkpoint_does_not_ask_for_it_either(self):
+        """Else asyncio complained, when the child failed, that nobody retrieved its exception."""
+        child = Child()
+        chain, task = await waiting(child=child)
+        Bundle(chain)
+        assert child._lazy_future is None
+        child.kill()
+        await task
+
     async def test_the_outcome_is_there_as_soon_as_the_child_has_ended(self):
         child = Child()
         other = future()
