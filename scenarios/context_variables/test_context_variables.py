@@ -241,3 +241,34 @@ async def test_token_can_be_reset_in_a_callback() -> None:
     loop.call_soon(loop.call_soon, lambda: errors.done() or errors.set_result(None))
     error = await errors
     assert error is None, error
+
+
+def _plant_callbacks_without_a_context() -> None:
+    """Make call_soon() take a context and not use it."""
+    call_soon = asyncio.BaseEventLoop.call_soon
+
+    def forgetful(self, callback, *args, context=None):  # type: ignore[no-untyped-def]
+        return call_soon(self, callback, *args)
+
+    asyncio.BaseEventLoop.call_soon = forgetful  # type: ignore[method-assign]
+
+
+@scenario(
+    id="X05w",
+    title="A token is reset by a callback that runs in the context the token was made in",
+    source="https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.call_soon",
+    planted=_plant_callbacks_without_a_context,
+    python=">=3.7",
+)
+async def test_token_is_reset_in_the_context_it_was_made_in() -> None:
+    """Symptom: none; this is the way that works, where a callback would run in a copy.
+
+    Cause: call_soon(context=...) runs the callback in that very context.
+    """
+    loop, context = asyncio.get_event_loop(), contextvars.copy_context()
+    reset = loop.create_future()
+    token = context.run(who.set, "callback")
+    loop.set_exception_handler(lambda _, told: reset.set_exception(told["exception"]))
+    loop.call_soon(who.reset, token, context=context)
+    loop.call_soon(lambda: reset.done() or reset.set_result(None))
+    await reset

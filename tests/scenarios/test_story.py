@@ -37,4 +37,4 @@ def test_every_point_has_a_way_that_fails_and_one_that_works() -> None:
     for row in rows():
         fails, works = row[-2:]
         assert re.search(r"\[\w+\]\(", fails), row
-        assert works.strip(), row
+        assert re.search(r"\[\w+\]\(", works), row
