@@ -10,8 +10,10 @@ import ast
 import builtins
 import functools
 import importlib.metadata
+import importlib.util
 import inspect
 import math
+import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -265,7 +267,6 @@ def _known_release(record: Scenario, library: str) -> str | None:
 
 def _projects(statements: Iterable[ast.stmt], *, fallbacks: bool = False) -> list[str]:
     """Return the PyPI projects whose modules are imported anywhere in some statements."""
-    known = _projects_of_modules()
     found: dict[str, None] = {}
     for statement in statements:
         for node in imports_in(statement, fallbacks=fallbacks):
@@ -273,9 +274,16 @@ def _projects(statements: Iterable[ast.stmt], *, fallbacks: bool = False) -> lis
                 top = module.partition(".")[0]
                 if not is_standard(top) and top not in STAYS_HERE:
                     # plumpy is part of this project's own distribution, too.
-                    names = [name for name in known.get(top, ()) if name != _THIS_PROJECT]
+                    names = [name for name in _projects_with(top) if name != _THIS_PROJECT]
                     found[canonicalize_name(names[0] if names else top)] = None
     return list(found)
+
+
+def _projects_with(module: str) -> Sequence[str]:
+    """Return the installed projects that have a module."""
+    # To look through them all takes longer than the rest of an export.
+    is_here = module in sys.modules or importlib.util.find_spec(module) is not None
+    return _projects_of_modules().get(module, ()) if is_here else ()
 
 
 @functools.cache

@@ -37,8 +37,12 @@ def say_on_stderr(line: str) -> None:
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock, shared by every process that uses this cache, while the body runs."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+b") as file:
+    try:
+        file = open(path, "a+b")  # noqa: SIM115 - closed below
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a+b")  # noqa: SIM115
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -41,6 +41,10 @@ class Cell:
     library: str | None
     release: str | None
 
+    def __hash__(self) -> int:
+        # That of the whole record would be most of the work of a bisect.
+        return hash((self.record.id, self.interpreter, self.library, self.release))
+
     @property
     def is_claimed(self) -> bool:
         """Whether the record says that this interpreter can run it."""

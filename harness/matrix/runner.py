@@ -118,7 +118,10 @@ class Runner:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for resident in (*self._residents.values(), *self._started.values()):
+        residents = (*self._residents.values(), *self._started.values())
+        for resident in residents:
+            resident.close()
+        for resident in residents:
             resident.stop()
         self._selector.close()
         remove(self._work)
@@ -352,11 +355,15 @@ class _Resident:
             now > one.started + 10 * one.run.limit + _RESIDENT_GRACE for one in self.active.values()
         )
 
-    def stop(self) -> None:
-        """End it and its children: it ends them itself when its pipe is closed."""
+    def close(self) -> None:
+        """Tell it to end."""
         for pipe in (self._commands, self.events, self._process.stderr):
             if pipe is not None:
                 pipe.close()
+
+    def stop(self) -> None:
+        """End it and its children: it ends them itself when its pipe is closed."""
+        self.close()
         try:
             self._process.wait(_STOP_LIMIT)
         except subprocess.TimeoutExpired:

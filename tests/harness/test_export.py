@@ -241,6 +241,15 @@ def test_header_names_the_project_of_each_module_and_never_this_one(write, monke
     ]
 
 
+def test_module_that_is_not_installed_is_not_looked_for_in_all_projects(write, monkeypatch):
+    """It takes longer than the rest of an export, and its name is all that there is to know."""
+    import harness.export
+
+    monkeypatch.setattr(harness.export, "_projects_of_modules", lambda: 1 / 0)
+    record = write("import no_such_module\n")
+    assert export(record).splitlines()[2] == '# dependencies = ["no-such-module"]'
+
+
 def test_header_names_the_extra_that_a_module_needs(write):
     record = write("assert kiwipy.rmq\n", before="import kiwipy.rmq\n")
     assert re.search(r'"kiwipy\[rmq\]==[0-9.]+"', export(record))
