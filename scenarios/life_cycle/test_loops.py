@@ -250,11 +250,22 @@ async def test_close_lets_async_generators_clean_up() -> None:
     assert ended
 
 
+def _plant_runs_that_close_their_loop() -> None:
+    """Make run_forever() close the loop when it was stopped."""
+    run = asyncio.BaseEventLoop.run_forever
+
+    def run_forever(self):  # type: ignore[no-untyped-def]
+        run(self)
+        self.close()
+
+    asyncio.BaseEventLoop.run_forever = run_forever  # type: ignore[method-assign]
+
+
 @scenario(
     id="S01",
     title="After loop.stop() the loop can run again; after loop.close() it cannot",
     source="https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.close",
-    planted=lambda: setattr(asyncio.SelectorEventLoop, "stop", asyncio.SelectorEventLoop.close),
+    planted=_plant_runs_that_close_their_loop,
 )
 async def test_stopped_loop_can_run_again() -> None:
     """Symptom: none in asyncio: a guard. stop() ends the current run_forever() and keeps tasks,
