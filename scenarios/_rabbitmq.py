@@ -5,7 +5,6 @@ import concurrent.futures
 import re
 import unittest
 import uuid
-from typing import Any, Callable
 
 import kiwipy
 import kiwipy.rmq
@@ -14,7 +13,7 @@ import kiwipy.rmq
 OWN = "scenario-%s" % uuid.uuid4().hex
 
 
-def connect(url: str, **options: Any) -> Any:
+def connect(url, **options):
     """Return a communicator with a thread of its own; skip where no RabbitMQ answers."""
     # Older ones have other calls, or take any aio-pika and do not work with the newest.
     if [int(part) for part in re.findall("[0-9]+", kiwipy.__version__)] < [0, 7, 6]:
@@ -31,10 +30,10 @@ def connect(url: str, **options: Any) -> Any:
         raise unittest.SkipTest("no RabbitMQ answers: %s" % error)
 
 
-async def answer(call: Callable[..., Any], *args: Any) -> Any:
+async def answer(call, *args):
     """Make a remote call in another thread, as another program would, and return its answer."""
 
-    def elsewhere() -> Any:
+    def elsewhere():
         value = call(*args)
         while isinstance(value, concurrent.futures.Future):
             value = value.result(timeout=5)

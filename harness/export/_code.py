@@ -13,6 +13,8 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import TypeGuard
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+#: What holds statements without being one.
+_BRANCHES = (ast.ExceptHandler, ast.match_case)
 _SCOPES = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _TAKES = re.compile(r"LOAD_(GLOBAL|NAME|FROM_DICT_OR_GLOBALS)|(STORE|DELETE)_GLOBAL")
 
@@ -28,6 +30,7 @@ def names_taken(node: ast.stmt, bindings: Collection[str], *, annotations: bool 
     flags = 0 if annotations else __future__.annotations.compiler_flag
     code = compile(module, "<scenario>", "exec", flags, dont_inherit=True, optimize=0)
     taken: set[str] = set()
+    made: set[str] = set()
     stack = [code]
     while stack:
         code = stack.pop()
@@ -38,8 +41,9 @@ def names_taken(node: ast.stmt, bindings: Collection[str], *, annotations: bool 
             for i in instructions
             if _TAKES.fullmatch(i.opname) and (i.argval in bindings or i.argval not in own)
         )
+        made.update(i.argval for i in instructions if i.opname == "STORE_GLOBAL")
         stack += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
-    return taken
+    return taken - made.difference(bindings)
 
 
 def names_bound(statement: ast.stmt) -> set[str]:
@@ -80,8 +84,17 @@ def _parts(node: ast.AST) -> Iterable[ast.AST]:
     return node.orelse if _is_for_type_checkers(node) else ast.iter_child_nodes(node)
 
 
-def changes(statement: ast.stmt, names: Collection[str]) -> bool:
-    """Whether a statement acts on one of these names without binding it: ``TABLE["x"] = 1``."""
+def changes(statement: ast.AST, names: Collection[str], modules: Collection[str]) -> bool:
+    """Whether a statement acts on one of these names without binding it: ``TABLE["x"] = 1``.
+
+    :param modules: those of the names that an import binds; a decorator of theirs changes nothing
+    """
+    if isinstance(statement, DEFINITIONS):
+        decorators = (d.func if isinstance(d, ast.Call) else d for d in statement.decorator_list)
+        found = {root(d) for d in decorators if isinstance(d, ast.Attribute)}
+        return bool(found.intersection(names).difference(modules))
+    if isinstance(statement, ast.Delete):
+        return any(root(target) in names for target in statement.targets)
     if isinstance(statement, ast.Expr):
         called = statement.value.func if isinstance(statement.value, ast.Call) else None
         return isinstance(called, ast.Attribute) and root(called) in names
@@ -90,7 +103,10 @@ def changes(statement: ast.stmt, names: Collection[str]) -> bool:
         return any(
             isinstance(t, (ast.Attribute, ast.Subscript)) and root(t) in names for t in targets
         )
-    return False
+    if isinstance(statement, ast.If) and "__name__" in ast.unparse(statement.test):
+        return False
+    parts = (part for part in _parts(statement) if isinstance(part, (ast.stmt, *_BRANCHES)))
+    return any(changes(part, names, modules) for part in parts)
 
 
 def root(node: ast.AST) -> str | None:

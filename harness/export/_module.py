@@ -204,8 +204,10 @@ class Module:
             if not queue:  # then what fills a table or sets an attribute that came along
                 for source, known in chosen.items():
                     names = {name for where, name in seen if where is source}
+                    imported = (s for s in known if isinstance(s, PLAIN_IMPORTS))
+                    modules = {alias_name(a) for s in imported for a in s.names}
                     for statement in source.body:
-                        if statement not in known and changes(statement, names):
+                        if statement not in known and changes(statement, names, modules):
                             known.add(statement)
                             need(source, statement, f"line {statement.lineno}")
         return [

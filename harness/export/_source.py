@@ -86,9 +86,10 @@ def outermost_package(path: Path) -> Path | None:
     """Return the folder of the outermost package that a file is in; None for a file by itself."""
     found = None
     for folder in path.parents:
-        if not (folder / "__init__.py").is_file():
+        if (folder / "__init__.py").is_file():
+            found = folder
+        elif folder != path.parent:  # the file's own folder need not be one of the package's
             break
-        found = folder
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -102,8 +103,8 @@ def _issue(verified: Verified, shown: Shown, quoted: int, with_grid: bool) -> st
         f"## Script ({code(name)})",
         fenced(verified.script, "python"),
         "## Seen",
-        f"{code(shown.command)} with {result.where} ends with status {shown.status} and prints:",
-        fenced(shortened(clean(shown.text), quoted), "text"),
+        f"{code(shown.command)} with {result.where} {_ended(shown)}",
+        fenced(shortened(clean(shown.text), quoted), "text") if shown.text.strip() else "",
         "## Expected",
         _expected(found, result),
         "## Where",
@@ -123,6 +124,13 @@ def _issue(verified: Verified, shown: Shown, quoted: int, with_grid: bool) -> st
         *_how_to_run(info, result, name),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _ended(shown: Shown) -> str:
+    how = f"ends with status {shown.status}"
+    if shown.status < 0:
+        how = f"is killed by {signal.Signals(-shown.status).name}"
+    return f"{how} and prints{':' if shown.text.strip() else ' nothing.'}"
 
 
 def _expected(found: Grid, bad: Result) -> str:

@@ -7,19 +7,7 @@ from typing import Any
 
 import plumpy
 from harness.scenario import scenario
-from scenarios._processes import check_asyncio, ended, waiting
-
-
-class Steps(plumpy.Process):
-    """Is in its only step until it is let go."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.began, self.go = asyncio.Event(), asyncio.Event()
-
-    async def run(self) -> None:
-        self.began.set()
-        await self.go.wait()
+from scenarios._processes import check_asyncio, waiting_process_and_its_task
 
 
 @scenario(
@@ -37,6 +25,18 @@ async def test_process_that_was_killed_by_force_stays_killed() -> None:
     Cause: the step goes on after the forced transition, and what it returns is acted upon.
     Fix: the outcome of a step that was cut short is dropped.
     """
+
+    class Steps(plumpy.Process):
+        """Is in its only step until it is let go."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self.began, self.go = asyncio.Event(), asyncio.Event()
+
+        async def run(self) -> None:
+            self.began.set()
+            await self.go.wait()
+
     process = Steps()
     if "force_kill" not in inspect.signature(process.kill).parameters:
         raise unittest.SkipTest("this release knows no forced kill")
@@ -55,7 +55,6 @@ async def test_process_that_was_killed_by_force_stays_killed() -> None:
     present=("plumpy>=0.16,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
-    prepare=check_asyncio,
 )
 async def test_kill_after_resume_in_one_turn_is_no_error() -> None:
     """Symptom: an error answer to a kill that has its effect all the same.
@@ -63,10 +62,11 @@ async def test_kill_after_resume_in_one_turn_is_no_error() -> None:
     Cause: the kill interrupts the wait by setting a future that the resume has set already.
     Fix: what has ended the wait is not set again.
     """
-    process, task = await waiting()
+    process, task = await waiting_process_and_its_task()
     process.resume()
     process.kill()
-    await ended(task)
+    await asyncio.wait([task], timeout=1)
+    assert task.done(), "the task that steps the process waits for ever"
     assert process.killed()
 
 
@@ -97,7 +97,8 @@ async def test_process_that_has_ended_is_not_paused() -> None:
     if not process.has_terminated():  # the pause came first: also well
         assert process.paused
         process.play()
-    await ended(task)
+    await asyncio.wait([task], timeout=1)
+    assert task.done(), "the task that steps the process waits for ever"
     assert not process.paused
 
 
@@ -135,4 +136,5 @@ async def test_cancelled_future_ends_the_wait_of_a_work_chain() -> None:
     while process.state is not plumpy.ProcessState.WAITING:
         await asyncio.sleep(0)
     future.cancel()
-    await ended(task)
+    await asyncio.wait([task], timeout=1)
+    assert task.done(), "the task that steps the process waits for ever"

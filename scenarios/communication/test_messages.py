@@ -13,26 +13,19 @@ from scenarios._processes import Waits
 from scenarios._rabbitmq import OWN, answer, connect
 
 
-def outcome_within(seconds: float, future: Any) -> Any:
-    """Return the innermost result of a future, or the exception; None if there is no answer."""
-    end = time.monotonic() + seconds
-    try:
-        while isinstance(future, concurrent.futures.Future):
-            future = future.result(timeout=max(0.0, end - time.monotonic()))
-    except concurrent.futures.CancelledError as cancelled:
-        return cancelled
-    except concurrent.futures.TimeoutError:
-        return None
-    except Exception as error:
-        return error
-    return future if future is not None else "nothing"
+async def answered(send, *args):
+    """Send a message from another thread; return what comes back, None if nothing does."""
 
-
-async def answered(send: Any, *args: Any) -> Any:
-    """Send a message from another thread; return what comes back within three seconds."""
-
-    def elsewhere() -> Any:
-        return outcome_within(3, send(*args))
+    def elsewhere():
+        future = send(*args)
+        try:
+            while isinstance(future, concurrent.futures.Future):
+                future = future.result(timeout=3)
+        except concurrent.futures.TimeoutError:
+            return None
+        except Exception as error:
+            return error
+        return "nothing" if future is None else future
 
     return await asyncio.get_event_loop().run_in_executor(None, elsewhere)
 

@@ -10,24 +10,6 @@ from harness.scenario import scenario
 from scenarios._processes import check_asyncio
 
 
-def stack_test(new_loop: bool) -> Any:
-    """Return a process that executes another one inside; both note whether they are current."""
-    right = []
-
-    class Child(plumpy.Process):
-        def run(self) -> None:
-            right.append(plumpy.Process.current() is self)
-
-    class Parent(plumpy.Process):
-        def run(self) -> Any:
-            loop = asyncio.new_event_loop() if new_loop else self.loop
-            Child(loop=loop).execute()
-            right.append(plumpy.Process.current() is self)
-            return right
-
-    return Parent()
-
-
 def check_nested(process: Any) -> None:
     """Skip a release in which no process can execute another, which hides all else."""
     if "already running" in str(process.exception()):
@@ -50,7 +32,19 @@ async def test_nested_process_on_the_same_loop_is_the_current_one() -> None:
     bring it in, and leave it as it was.
     Fix: plumpy 0.26 switches out through a greenlet.
     """
-    process = stack_test(new_loop=False)
+    right = []
+
+    class Child(plumpy.Process):
+        def run(self) -> None:
+            right.append(plumpy.Process.current() is self)
+
+    class Parent(plumpy.Process):
+        def run(self) -> Any:
+            Child(loop=self.loop).execute()
+            right.append(plumpy.Process.current() is self)
+            return right
+
+    process = Parent()
     await process.step_until_terminated()
     assert process.result() == [True, True]
 
@@ -73,7 +67,19 @@ async def test_nested_process_on_a_new_loop_is_the_current_one() -> None:
     inside a running one at all.
     Fix: execute() steps the other loop from a greenlet. Workaround: nest on the same loop.
     """
-    process = stack_test(new_loop=True)
+    right = []
+
+    class Child(plumpy.Process):
+        def run(self) -> None:
+            right.append(plumpy.Process.current() is self)
+
+    class Parent(plumpy.Process):
+        def run(self) -> Any:
+            Child(loop=asyncio.new_event_loop()).execute()
+            right.append(plumpy.Process.current() is self)
+            return right
+
+    process = Parent()
     await process.step_until_terminated()
     assert process.result() == [True, True]
 

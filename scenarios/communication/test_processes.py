@@ -9,7 +9,7 @@ from typing import Any
 
 import plumpy
 from harness.scenario import scenario
-from scenarios._processes import Waits, check_asyncio, ended, waiting
+from scenarios._processes import Waits, check_asyncio, waiting_process_and_its_task
 
 
 @scenario(
@@ -19,7 +19,6 @@ from scenarios._processes import Waits, check_asyncio, ended, waiting
     present=("plumpy>=0.16,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
-    prepare=check_asyncio,
 )
 async def test_failure_of_a_waiting_process_ends_its_task() -> None:
     """Symptom: the process is EXCEPTED, its worker's task goes on waiting: a slot is lost for good.
@@ -27,9 +26,10 @@ async def test_failure_of_a_waiting_process_ends_its_task() -> None:
     Cause: the failing transition leaves the future of the waiting state as it is.
     Fix: leaving the state ends the wait.
     """
-    process, task = await waiting()
+    process, task = await waiting_process_and_its_task()
     process.fail(ValueError("on purpose"), None)
-    await ended(task)
+    await asyncio.wait([task], timeout=1)
+    assert task.done(), "the task that steps the process waits for ever"
 
 
 @scenario(
@@ -39,7 +39,6 @@ async def test_failure_of_a_waiting_process_ends_its_task() -> None:
     present=("plumpy>=0.25,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
-    prepare=check_asyncio,
 )
 async def test_forced_kill_of_a_waiting_process_ends_its_task() -> None:
     """Symptom: the process is KILLED; the broker's task is never acknowledged.
@@ -47,11 +46,12 @@ async def test_forced_kill_of_a_waiting_process_ends_its_task() -> None:
     Cause: the forced transition leaves the future of the waiting state as it is.
     Fix: leaving the state ends the wait.
     """
-    process, task = await waiting()
+    process, task = await waiting_process_and_its_task()
     if "force_kill" not in inspect.signature(process.kill).parameters:
         raise unittest.SkipTest("this release knows no forced kill")
     process.kill(force_kill=True)
-    await ended(task)
+    await asyncio.wait([task], timeout=1)
+    assert task.done(), "the task that steps the process waits for ever"
     assert process.killed()
 
 
@@ -75,7 +75,8 @@ async def test_kill_of_a_paused_process_ends_its_task() -> None:
     task = asyncio.ensure_future(process.step_until_terminated())
     await asyncio.sleep(0)
     process.kill()
-    await ended(task)
+    await asyncio.wait([task], timeout=1)
+    assert task.done(), "the task that steps the process waits for ever"
 
 
 @scenario(
@@ -85,7 +86,6 @@ async def test_kill_of_a_paused_process_ends_its_task() -> None:
     present=("plumpy>=0.16,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
-    prepare=check_asyncio,
 )
 async def test_play_after_pause_in_one_turn_leaves_the_process_playing() -> None:
     """Symptom: a process that everybody believes to be playing is paused.
@@ -93,7 +93,7 @@ async def test_play_after_pause_in_one_turn_leaves_the_process_playing() -> None
     Cause: play() sees that nothing is paused yet, and does not take the pending pause back.
     Fix: play() cancels a pending pause.
     """
-    process, task = await waiting()
+    process, task = await waiting_process_and_its_task()
     process.pause()
     process.play()
     for _ in range(5):
@@ -110,7 +110,6 @@ async def test_play_after_pause_in_one_turn_leaves_the_process_playing() -> None
     present=("plumpy>=0.25,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
-    prepare=check_asyncio,
 )
 async def test_second_kill_in_one_turn_is_answered() -> None:
     """Symptom: over RPC an error reply, although the process is killed.
@@ -118,10 +117,11 @@ async def test_second_kill_in_one_turn_is_answered() -> None:
     Cause: the second request cancels the first one's action, whose future is done already.
     Fix: both share one action.
     """
-    process, task = await waiting()
+    process, task = await waiting_process_and_its_task()
     process.kill()
     await process.kill()
-    await ended(task)
+    await asyncio.wait([task], timeout=1)
+    assert task.done(), "the task that steps the process waits for ever"
 
 
 @scenario(
@@ -131,7 +131,6 @@ async def test_second_kill_in_one_turn_is_answered() -> None:
     present=("plumpy>=0.16,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
-    prepare=check_asyncio,
 )
 async def test_kill_after_pause_in_one_turn_kills() -> None:
     """Symptom: InvalidStateError at the caller, and the process lives.
@@ -139,7 +138,7 @@ async def test_kill_after_pause_in_one_turn_kills() -> None:
     Cause: one interruption takes the place of another that has been delivered already.
     Fix: the stronger request wins.
     """
-    process, task = await waiting()
+    process, task = await waiting_process_and_its_task()
     process.pause()
     try:
         await process.kill()
@@ -155,7 +154,6 @@ async def test_kill_after_pause_in_one_turn_kills() -> None:
     present=("plumpy>=0.16,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
-    prepare=check_asyncio,
 )
 async def test_process_can_be_stepped_again_after_a_cancellation() -> None:
     """Symptom: after a worker's shutdown every further step raises CancelledError.
@@ -163,7 +161,7 @@ async def test_process_can_be_stepped_again_after_a_cancellation() -> None:
     Cause: the cancellation reaches the future of the waiting state, which stays cancelled.
     Fix: the task waits for a future of its own.
     """
-    process, task = await waiting()
+    process, task = await waiting_process_and_its_task()
     task.cancel()
     await asyncio.wait([task])
     again = asyncio.ensure_future(process.step_until_terminated())
@@ -208,7 +206,6 @@ async def test_launched_process_lives_while_it_waits() -> None:
     present=("plumpy>=0.16,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
-    prepare=check_asyncio,
 )
 async def test_cancelled_future_kills_its_process() -> None:
     """Symptom: EXCEPTED by an InvalidStateError, where KILLED was meant; in older releases the
@@ -217,7 +214,7 @@ async def test_cancelled_future_kills_its_process() -> None:
     Cause: the killed process sets an exception on the future that is cancelled already.
     Fix: look at the future first.
     """
-    process, task = await waiting()
+    process, task = await waiting_process_and_its_task()
     process.future().cancel()
     for _ in range(5):
         await asyncio.sleep(0)

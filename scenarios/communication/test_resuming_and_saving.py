@@ -6,17 +6,7 @@ from typing import Any
 
 import plumpy
 from harness.scenario import scenario
-from scenarios._processes import check_asyncio, ended, waiting
-
-
-class Defaults(plumpy.Process):
-    """Has one input with a default and one without."""
-
-    @classmethod
-    def define(cls, spec: Any) -> None:
-        super().define(spec)
-        spec.input("given")
-        spec.input("default", default=2)
+from scenarios._processes import check_asyncio, waiting_process_and_its_task
 
 
 @scenario(
@@ -26,7 +16,6 @@ class Defaults(plumpy.Process):
     present=("plumpy>=0.16,<0.21.11", "plumpy>=0.22,<0.23"),
     library="plumpy",
     python=">=3.9",
-    prepare=check_asyncio,
 )
 async def test_second_resume_is_ignored() -> None:
     """Symptom: asyncio.InvalidStateError at whoever resumes second.
@@ -34,10 +23,11 @@ async def test_second_resume_is_ignored() -> None:
     Cause: resume() set the result of a future that was done.
     Fix: plumpy 0.21.11, and 0.23.
     """
-    process, task = await waiting()
+    process, task = await waiting_process_and_its_task()
     process.resume(1)
     process.resume(2)
-    await ended(task)
+    await asyncio.wait([task], timeout=1)
+    assert task.done(), "the task that steps the process waits for ever"
     assert process.result() == (1,)
 
 
@@ -48,7 +38,6 @@ async def test_second_resume_is_ignored() -> None:
     present=("plumpy>=0.16,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
-    prepare=check_asyncio,
 )
 async def test_resume_from_another_thread_wakes_the_process() -> None:
     """Symptom: the process goes on only when its loop wakes up for something else.
@@ -56,11 +45,11 @@ async def test_resume_from_another_thread_wakes_the_process() -> None:
     Cause: resume() sets an asyncio future, which is no business of another thread.
     Fix: loop.call_soon_threadsafe(process.resume, value).
     """
-    process, task = await waiting()
+    process, task = await waiting_process_and_its_task()
     asleep, loop = threading.Event(), asyncio.get_event_loop()
     select, late = loop._selector.select, []
 
-    def watched(timeout: Any = None) -> Any:
+    def watched(timeout=None):
         if timeout is None:
             asleep.set()
         return select(timeout)
@@ -89,14 +78,13 @@ async def test_resume_from_another_thread_wakes_the_process() -> None:
     planted=lambda: setattr(asyncio.SelectorEventLoop, "_write_to_self", lambda self: None),
     limit=3,
     python=">=3.9",
-    prepare=check_asyncio,
 )
 async def test_threadsafe_resume_from_another_thread_wakes_the_process() -> None:
     """Symptom: none: a guard for the way that works. resume() by itself would not wake the loop.
 
     Cause: the call wakes the loop, and resume() runs in the loop's own thread.
     """
-    process, task = await waiting()
+    process, task = await waiting_process_and_its_task()
     loop = asyncio.get_event_loop()
     threading.Timer(0.05, loop.call_soon_threadsafe, (process.resume, 7)).start()
     await task
@@ -123,22 +111,30 @@ def _plant_resume_that_raises_nothing() -> None:
     library="plumpy",
     planted=_plant_resume_that_raises_nothing,
     python=">=3.9",
-    prepare=check_asyncio,
 )
 async def test_late_resume_is_refused() -> None:
     """Symptom: none: a guard. A resume that comes too late must not be lost in silence.
 
     Cause: resume() is an event of the waiting state only.
     """
-    process, task = await waiting()
+    process, task = await waiting_process_and_its_task()
     process.resume()
-    await ended(task)
+    await asyncio.wait([task], timeout=1)
+    assert task.done(), "the task that steps the process waits for ever"
     refused = None
     try:
         process.resume()
     except Exception as error:
         refused = error
     assert type(refused).__name__ == "EventError", refused
+
+
+class Defaults(plumpy.Process):
+    @classmethod
+    def define(cls, spec):
+        super().define(spec)
+        spec.input("given")
+        spec.input("default", default=2)
 
 
 @scenario(

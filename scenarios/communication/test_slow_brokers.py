@@ -13,21 +13,6 @@ from harness.scenario import scenario
 from scenarios._processes import Waits, check_asyncio
 
 
-class Slow(kiwipy.LocalCommunicator):
-    """Takes a call only when the loop has turned, as a broker far away takes its time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.turned = threading.Event()
-        self.held = False
-        self.subscribed = threading.Event()
-
-    def add_rpc_subscriber(self, *args: Any, **options: Any) -> Any:
-        self.held = not self.turned.wait(2)
-        self.subscribed.set()
-        return super().add_rpc_subscriber(*args, **options)
-
-
 @scenario(
     id="B23",
     title="Creating a process holds up the loop until the broker has answered",
@@ -43,24 +28,27 @@ async def test_creating_a_process_does_not_wait_for_the_broker() -> None:
     Cause: the constructor subscribes, and waits for the broker in the thread of the loop.
     Fix: what a process has to say waits in a queue of its own, not in the loop.
     """
+
+    class Slow(kiwipy.LocalCommunicator):
+        """Takes a call only when the loop has turned, as a broker far away takes its time."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.turned = threading.Event()
+            self.held = False
+            self.subscribed = threading.Event()
+
+        def add_rpc_subscriber(self, *args: Any, **options: Any) -> Any:
+            self.held = not self.turned.wait(2)
+            self.subscribed.set()
+            return super().add_rpc_subscriber(*args, **options)
+
     communicator, loop = Slow(), asyncio.get_event_loop()
     loop.call_soon(communicator.turned.set)
     process = Waits(communicator=communicator)
     assert await loop.run_in_executor(None, communicator.subscribed.wait, 5)
     process.kill()
     assert not communicator.held, "the loop stood still while a process subscribed"
-
-
-class Counts(kiwipy.LocalCommunicator):
-    """Counts who wants to hear all broadcasts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.listeners = 0
-
-    def add_broadcast_subscriber(self, *args: Any, **options: Any) -> Any:
-        self.listeners += 1
-        return super().add_broadcast_subscriber(*args, **options)
 
 
 @scenario(
@@ -79,6 +67,18 @@ async def test_number_of_listeners_does_not_grow_with_the_processes() -> None:
     of state.
     Fix: one listener for each communicator, which knows whom a broadcast is for.
     """
+
+    class Counts(kiwipy.LocalCommunicator):
+        """Counts who wants to hear all broadcasts."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.listeners = 0
+
+        def add_broadcast_subscriber(self, *args: Any, **options: Any) -> Any:
+            self.listeners += 1
+            return super().add_broadcast_subscriber(*args, **options)
+
     communicator = Counts()
     processes = [Waits(communicator=communicator) for _ in range(20)]
     listeners = communicator.listeners
@@ -114,24 +114,6 @@ async def test_wrapped_filter_takes_arguments_by_keyword() -> None:
     assert heard == ["new"]
 
 
-class Unreachable(kiwipy.LocalCommunicator):
-    """Has lost its connection when the first process runs."""
-
-    def broadcast_send(
-        self, body: Any, sender: Any = None, subject: Any = None, **rest: Any
-    ) -> Any:
-        if str(subject).endswith("running"):
-            raise ConnectionResetError("the broker is gone")
-        return super().broadcast_send(body, sender=sender, subject=subject, **rest)
-
-
-class Finishes(plumpy.Process):
-    """Has one step."""
-
-    def run(self) -> Any:
-        return 5
-
-
 @scenario(
     id="E19",
     title="A process excepts because nobody could be told that it runs",
@@ -148,6 +130,23 @@ async def test_lost_connection_does_not_except_a_process() -> None:
     caught.
     Fix: the broadcast goes to a queue; its errors are retried and logged.
     """
+
+    class Unreachable(kiwipy.LocalCommunicator):
+        """Has lost its connection when the first process runs."""
+
+        def broadcast_send(
+            self, body: Any, sender: Any = None, subject: Any = None, **rest: Any
+        ) -> Any:
+            if str(subject).endswith("running"):
+                raise ConnectionResetError("the broker is gone")
+            return super().broadcast_send(body, sender=sender, subject=subject, **rest)
+
+    class Finishes(plumpy.Process):
+        """Has one step."""
+
+        def run(self) -> Any:
+            return 5
+
     process = Finishes(communicator=Unreachable())
     await process.step_until_terminated()
     assert process.state is plumpy.ProcessState.FINISHED, process.exception()
@@ -178,13 +177,6 @@ async def test_launch_task_runs_processes_only() -> None:
     assert not os.path.exists(folder), "the task made a directory"
 
 
-class Refuses(Waits):
-    """Cannot be killed."""
-
-    def kill(self, *args: Any, **options: Any) -> Any:
-        raise ValueError("on purpose")
-
-
 @scenario(
     id="S7",
     title="An error answer shows the sender the files and lines of the worker",
@@ -199,6 +191,13 @@ async def test_error_answer_has_no_traceback() -> None:
     Cause: the answer is made of the formatted traceback.
     Fix: the traceback goes to the log, the text of the error to the sender.
     """
+
+    class Refuses(Waits):
+        """Cannot be killed."""
+
+        def kill(self, *args: Any, **options: Any) -> Any:
+            raise ValueError("on purpose")
+
     communicator = kiwipy.LocalCommunicator()
     process = Refuses(communicator=communicator)
     future = communicator.rpc_send(str(process.pid), {"intent": "kill", "message": None})

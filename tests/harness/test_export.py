@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 LIBRARY = select([str(ROOT / "scenarios")])
 NEEDS = "import asyncio\n\nfrom harness.scenario import scenario\n"
 #: Lines of the longest script beyond its scenario, which talks to a broker.
-LONGEST = 121
+LONGEST = 111
 #: What forces an order of threads, has to happen before there is a loop, plays another platform, or
 #: makes sure first that a loop in a thread can nest.
 LONG = {"B12p": 79, "L35": 69, "N05p": 64, "N06": 66, "N07": 66, "N17": 72, "N31n": 69}
@@ -353,6 +353,36 @@ def test_what_cannot_come_along_is_named(write, body, options, named):
     assert "S1" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("before", "body"),
+    [
+        ("TABLE = {}\nfor n in range(2):\n    TABLE[n] = n\n", "assert TABLE == {0: 0, 1: 1}\n"),
+        ("TABLE = [1, 2]\nif TABLE:\n    del TABLE[0]\n", "assert TABLE == [2]\n"),
+        (
+            "TABLE = []\ntry:\n    import gone\nexcept ImportError:\n    TABLE.append(1)\n",
+            "assert TABLE == [1]\n",
+        ),
+        (
+            (
+                "import functools\n\n\n@functools.singledispatch\ndef kind(value):\n"
+                "    return 0\n\n\n@kind.register(str)\ndef _(value):\n    return 1\n"
+            ),
+            "assert kind('') == 1\n",
+        ),
+        ("", "global made\nmade = 1\nassert made == 1\n"),
+    ],
+    ids=["loop", "delete", "handler", "register", "global"],
+)
+def test_what_changes_a_name_that_came_along_comes_too(write, before, body):
+    text = export(write(body, before=before))
+    assert run(text)[0] == EXIT_HEALTHY
+
+
+def test_what_runs_a_module_as_a_program_stays(write):
+    before = "TABLE = []\nif __name__ == '__main__':\n    TABLE.append(asyncio)\n"
+    assert "append" not in export(write("assert not TABLE\n", before=before))
+
+
 @pytest.mark.parametrize("switch", ["TYPE_CHECKING", "typing.TYPE_CHECKING"])
 def test_what_is_there_for_type_checkers_only_is_not_needed(tmp_path, switch):
     file = tmp_path / "test_typed.py"
@@ -551,6 +581,24 @@ def test_helper_is_read_before_the_module_that_builds_on_it(package):
     assert run(export(record))[0] == EXIT_HEALTHY
 
 
+def test_helper_comes_along_into_a_folder_that_is_no_package(package, tmp_path):
+    """A family that was dropped into the library without an __init__.py."""
+    record = package("assert True\n", _one="def helper():\n    return 3\n")
+    folder = Path(record.function.__code__.co_filename).parent
+    (folder / "dropped").mkdir()
+    new = folder / "dropped" / "test_new.py"
+    new.write_text(
+        f"{NEEDS}from {folder.name}._one import helper\n\n\n@scenario({RECORD})\n"
+        "async def test_it():\n    assert helper() == 3\n"
+    )
+    sys.path.insert(0, str(tmp_path))
+    try:
+        (found,) = select([str(new)])
+    finally:
+        sys.path.remove(str(tmp_path))
+    assert run(export(found))[0] == EXIT_HEALTHY
+
+
 @pytest.mark.parametrize(
     ("body", "modules", "named"),
     [
@@ -663,9 +711,7 @@ def test_script_holds_the_statements_of_the_scenario_unchanged(record):
 def test_script_adds_at_most_60_lines_with_its_helpers(record):
     """Beyond the scenario and its record."""
     needs_broker = "amqp_url" in inspect.signature(record.function).parameters
-    most = (
-        LONGEST if needs_broker else LONG.get(record.id, 80 if record.library == "plumpy" else 60)
-    )
+    most = LONGEST if needs_broker else LONG.get(record.id, 60)
     assert len(export(record).splitlines()) - lines_of(record) <= most
 
 

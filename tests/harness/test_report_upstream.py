@@ -101,6 +101,13 @@ def test_what_is_expected_is_shown_by_the_newest_release_of_the_same_library():
     assert "as it does with nest-asyncio 1.10, Python 3.8.18" in text
 
 
+def test_a_script_that_was_killed_is_told_by_its_signal():
+    found = sample()
+    shown = Shown(found.results[3], "python N05.py", "", -6)
+    text = issue(verified(found, shown=shown))
+    assert "is killed by SIGABRT and prints nothing.\n\n## Expected" in text
+
+
 def test_labels_part_a_docstring():
     doc = "Symptom: it hangs (N03).\n\nCause: a lock,\nheld.\nFix: 1.4.0. Workaround: none."
     assert labelled(doc) == {
