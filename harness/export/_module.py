@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import builtins
+import importlib.util
 import inspect
+import sys
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -222,15 +224,16 @@ class Module:
     ) -> Source | None:
         """Return the module of the scenario's own package that an import takes a name from."""
         (module,) = modules_of(_cut(statement, [used]))
-        path = self._package and source.find(self._package, module)
-        if path is None:
+        if self._package is None or (path := source.find(self._package, module)) is None:
             self._check_modules([module], by)
             return None
-        if isinstance(statement, ast.Import) or used.asname not in (None, used.name):
+        inner = f"{module}{'.' if module.strip('.') else ''}{used.name}"
+        is_module = used.name not in self._read(path).bindings and source.find(self._package, inner)
+        if isinstance(statement, ast.Import) or used.asname not in (None, used.name) or is_module:
             raise refusal(
                 self._record,
                 f"{by} uses '{ast.unparse(_cut(statement, [used]))}'; a helper comes along by its "
-                f"own name only, as in 'from {module} import NAME'",
+                f"own name only, as in 'from {inner if is_module else module} import NAME'",
             )
         return self._read(path)
 
@@ -272,9 +275,11 @@ class Module:
         }
 
     def _check_known(self, source: Source, name: str, by: str) -> None:
-        if "*" in source.bindings:
-            star = ast.unparse(source.bindings["*"][0])
-            raise refusal(self._record, f"{by} uses {name}, perhaps of '{star}'; import it by name")
+        for star in source.bindings.get("*", ()):
+            if isinstance(star, ast.ImportFrom) and self._gives(star, name):
+                raise refusal(
+                    self._record, f"{by} uses {name} of '{ast.unparse(star)}'; import it by name"
+                )
         if name in source.for_type_checkers:
             raise refusal(
                 self._record,
@@ -285,6 +290,17 @@ class Module:
             raise refusal(
                 self._record, f"{by} uses {name}, which {source.path.name} does not define"
             )
+
+    def _gives(self, star: ast.ImportFrom, name: str) -> bool:
+        """Whether a name comes from ``from module import *``."""
+        (relative,) = modules_of(star)
+        package = self.function.__globals__.get("__package__") or ""
+        try:
+            module = sys.modules[importlib.util.resolve_name(relative, package)]
+        except (ImportError, KeyError):  # imported by another module of the package
+            return not hasattr(builtins, name)
+        public = getattr(module, "__all__", None)
+        return name in (vars(module) if public is None else public) and name not in _MODULE_NAMES
 
     def _check_modules(self, modules: Sequence[str], by: str) -> None:
         for module in modules:

@@ -463,6 +463,14 @@ def test_header_pins_what_is_not_installed_to_its_newest_release(write):
     assert '"not-installed-here"' in export(record).splitlines()[2]
 
 
+def test_star_import_is_in_the_way_only_of_what_it_gives(write):
+    before = "from time import *\nfrom unittest.mock import *\n"
+    record = write("try:\n    int('x')\nexcept ValueError:\n    pass\n", before=before)
+    assert run(export(record))[0] == EXIT_HEALTHY
+    with pytest.raises(HarnessError, match=r"uses Mock of 'from unittest\.mock import \*'"):
+        export(write("Mock()\n", before=before))
+
+
 def test_closure_is_named(tmp_path):
     file = tmp_path / "test_closure.py"
     file.write_text(
@@ -608,6 +616,17 @@ def test_helper_comes_along_into_a_folder_that_is_no_package(package, tmp_path):
             "by its own name",
         ),
         ("one\n", {"top": "import PACKAGE._one as one", "_one": ""}, "by its own name"),
+        (
+            "_one\n",
+            {"top": "from PACKAGE import _one", "_one": ""},
+            "._one import NAME'",
+        ),
+        ("_one\n", {"top": "from . import _one", "_one": ""}, "'from ._one import NAME'"),
+        (
+            "X\n",
+            {"top": "from ._one import *", "_one": "X = 1\n"},
+            "uses X of 'from ._one import *'; import it by name",
+        ),
         (
             "from ._one import helper\nhelper()\n",
             {"_one": "def helper(): pass\n"},
