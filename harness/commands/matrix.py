@@ -28,7 +28,9 @@ from harness.matrix.engine import Progress as Told
 from harness.matrix.ranges import present_lines
 from harness.outcome import Verdict
 from harness.report import terminal
+from harness.report.grid import release_key
 from harness.report.model import Report, Result
+from harness.report.text import counted
 from harness.selection import select
 
 HELP = "run scenarios in every release and interpreter"
@@ -229,5 +231,6 @@ def _print_list(found: interpreters.Found, places: Sequence[tuple[str, str]]) ->
     for rejected in found.rejected:
         print(f"left out: {rejected}")
     for library in dict.fromkeys(library for library, _ in places):
-        releases = [release for name, release in places if name == library]
-        print(f"{library}: {len(releases)} releases: {', '.join(releases)}" if library else "none")
+        releases = sorted((r for name, r in places if name == library), key=release_key)
+        told = f"{counted(len(releases), 'release')}: {', '.join(releases)}"
+        print(f"{library}: {told}" if library else "none")

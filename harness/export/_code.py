@@ -109,6 +109,27 @@ def changes(statement: ast.AST, names: Collection[str], modules: Collection[str]
     return any(changes(part, names, modules) for part in parts)
 
 
+def told_of_subclasses(statement: ast.stmt, known: Collection[str]) -> set[str]:
+    """Return the name of a class that is told of its subclasses, so is another without them.
+
+    :param known: those that stand above it
+    """
+    if isinstance(statement, ast.ClassDef) and (
+        any(isinstance(s, DEFINITIONS) and s.name == "__init_subclass__" for s in statement.body)
+        or any(keyword.arg == "metaclass" for keyword in statement.keywords)
+        or is_subclass(statement, known)
+    ):
+        return {statement.name}
+    return set()
+
+
+def is_subclass(statement: ast.stmt, classes: Collection[str]) -> bool:
+    """Whether a statement defines a class that has one of these as a base."""
+    return isinstance(statement, ast.ClassDef) and any(
+        isinstance(base, ast.Name) and base.id in classes for base in statement.bases
+    )
+
+
 def root(node: ast.AST) -> str | None:
     """Return the name that an expression such as ``a.b[c](d)`` begins with."""
     while isinstance(node, (ast.Attribute, ast.Subscript, ast.Call)):

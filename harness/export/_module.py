@@ -19,10 +19,12 @@ from harness.export._code import (
     alias_name,
     changes,
     imports_in,
+    is_subclass,
     modules_of,
     names_in_strings,
     names_taken,
     root,
+    told_of_subclasses,
     undecorated,
 )
 from harness.export._source import PLAIN_IMPORTS, Source, outermost_package
@@ -208,10 +210,14 @@ class Module:
                     names = {name for where, name in seen if where is source}
                     imported = (s for s in known if isinstance(s, PLAIN_IMPORTS))
                     modules = {alias_name(a) for s in imported for a in s.names}
+                    told: set[str] = set()
                     for statement in source.body:
-                        if statement not in known and changes(statement, names, modules):
+                        acts = changes(statement, names, modules) or is_subclass(statement, told)
+                        if acts and statement not in known and statement is not self.test:
                             known.add(statement)
                             need(source, statement, f"line {statement.lineno}")
+                        if statement in known:
+                            told |= told_of_subclasses(statement, told)
         return [
             (source, statement)
             for source in _helpers_first(self.source, helpers)

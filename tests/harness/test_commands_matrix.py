@@ -124,11 +124,11 @@ def test_differing_runs_are_listed_as_inconclusive(
 
 
 def test_list_runs_nothing(demo: Any, here: list[str], capsys: Any) -> None:
-    demo.history(v1_0=BAD, v1_1=BAD)
+    demo.history(v1_0=BAD, v1_2=BAD, v1_10=BAD)
     assert main(["matrix", str(demo.scenario()), *here, "--list"]) == 0
     out = capsys.readouterr().out
     assert f"Python {this_interpreter().version}  {this_interpreter().path}" in out
-    assert "demo: 2 releases: 1.0, 1.1" in out
+    assert "demo: 3 releases: 1.0, 1.2, 1.10" in out
 
 
 def test_file_that_cannot_be_imported_does_not_stop_the_library(

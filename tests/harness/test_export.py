@@ -353,6 +353,23 @@ def test_what_cannot_come_along_is_named(write, body, options, named):
     assert "S1" in str(caught.value)
 
 
+SUBCLASSES = """\
+class Base:
+    all = []
+
+    def __init_subclass__(cls):
+        cls.all.append(cls.__name__)
+
+
+class One(Base):
+    pass
+
+
+class Two(One):
+    pass
+"""
+
+
 @pytest.mark.parametrize(
     ("before", "body"),
     [
@@ -369,9 +386,10 @@ def test_what_cannot_come_along_is_named(write, body, options, named):
             ),
             "assert kind('') == 1\n",
         ),
+        (SUBCLASSES, "assert Base.all == ['One', 'Two']\n"),
         ("", "global made\nmade = 1\nassert made == 1\n"),
     ],
-    ids=["loop", "delete", "handler", "register", "global"],
+    ids=["loop", "delete", "handler", "register", "subclass", "global"],
 )
 def test_what_changes_a_name_that_came_along_comes_too(write, before, body):
     text = export(write(body, before=before))
