@@ -80,10 +80,22 @@ def history(found: Grid) -> str:
     """Say for each library and interpreter when the bug came and when it went, as a list."""
     lines = []
     for library, columns, ranges in found.history():
-        on = f"{library} on Python {_span(columns, found.pythons)}"
         known = [release for name, release in found.rows if name == library]
         told = _first([_story(one, known) for one in ranges])
-        lines.append(f"- {on}: {'; '.join(told) or 'not seen'}.")
+        places: dict[str, Sequence[str]] = {"; ".join(told): columns}
+        if not ranges:
+            ran = {
+                python
+                for (row, python), r in found.cells.items()
+                if row[0] == library and is_good(r)
+            }
+            places = {
+                "not seen": [python for python in columns if python in ran],
+                "it could not be tried": [python for python in columns if python not in ran],
+            }
+        for text, shown in places.items():
+            if shown:
+                lines.append(f"- {library} on Python {_span(shown, found.pythons)}: {text}.")
     bad, good = _alone(found)
     if bad or good:
         told = [f"bad on {_span(bad, found.pythons)}"] if bad else []

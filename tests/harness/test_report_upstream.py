@@ -81,6 +81,11 @@ def test_history_tells_first_bad_last_bad_and_first_good():
         "- nest-asyncio on Python 3.8.18 and 3.12.1: "
         "first bad 1.3 (good 1.2), last bad 1.3, first good 1.4."
     )
+    found = report({"1.2": "n/a ok bug", "1.3": "n/a ok ok"}, "3.6.15", "3.8.18", "3.12.1")
+    assert history(Grid.of(found, "N05")).splitlines()[:2] == [
+        "- nest-asyncio on Python 3.8.18: not seen.",
+        "- nest-asyncio on Python 3.6.15: it could not be tried.",
+    ]
     alone = report({None: "bug ok"}, "3.8.18", "3.12.1")
     assert history(Grid.of(alone, "N05")) == "- Python alone: bad on 3.8.18, good on 3.12.1."
 
