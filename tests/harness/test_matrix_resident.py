@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.matrix.interpreters import Interpreter, discover, this_interpreter
+from harness.matrix.resident import child
+from harness.matrix.resident.child import has_room
 from harness.matrix.runner import Ran, Run, Runner
 from harness.outcome import Outcome
 
@@ -392,6 +394,15 @@ def test_child_looks_like_a_script_that_was_started(run_script: RunScript) -> No
     """
     seen = run_script(body).observation
     assert seen.outcome is Outcome.HEALTHY, seen
+
+
+def test_nothing_is_compiled_into_the_cache_on_a_full_disk(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A compiled file that was cut short would be a bug of that release for ever."""
+    assert has_room(str(tmp_path))
+    monkeypatch.setattr(child, "LEAST_ROOM", 1 << 62)
+    assert not has_room(str(tmp_path))
 
 
 def test_script_that_python_cannot_parse_is_broken_not_a_bug(run_script: RunScript) -> None:

@@ -26,6 +26,8 @@ STACKS_SIGNAL = signal.SIGRTMAX - 3 if hasattr(signal, "SIGRTMAX") else signal.S
 END_OF_STACKS = "-- end of stacks --"
 _PR_SET_CHILD_SUBREAPER = 36
 _CAP_DAC_OVERRIDE = 1
+#: Bytes that must be free where what a run compiles is kept.
+LEAST_ROOM = 1 << 24
 
 _prctl: Optional[Callable[..., int]] = None
 
@@ -69,10 +71,22 @@ def become_child(order: Dict[str, Any], standard: Sequence[int], highest: int, c
     os.environ["TMPDIR"] = os.environ["HOME"] = cwd
     if order["path"]:
         os.environ["PYTHONPATH"] = os.pathsep.join(order["path"])
+        if not has_room(order["path"][0]):
+            os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+            sys.dont_write_bytecode = True
     sys.path[0] = os.path.dirname(order["script"])
     sys.argv[:] = [order["script"]]
     random.seed()
     gc.enable()
+
+
+def has_room(path: str) -> bool:
+    """Whether a compiled file may be written there.
+
+    Where the disk gets full, Python before 3.12.8 keeps the first part of it and believes it later.
+    """
+    disk = os.statvfs(path)
+    return disk.f_bavail * disk.f_frsize > LEAST_ROOM
 
 
 #: What else a child does when it is asked for its stacks.
