@@ -15,7 +15,14 @@ from harness.errors import HarnessError
 from harness.matrix import releases
 from harness.matrix.installers import NotForThisPython
 from harness.matrix.interpreters import discover, this_interpreter
-from harness.matrix.releases import fetch, is_kept, obtain, recall, released_versions
+from harness.matrix.releases import (
+    fetch,
+    is_kept,
+    newest_release,
+    obtain,
+    recall,
+    released_versions,
+)
 
 
 def test_fetch_gives_a_directory_to_import_from(wheels: Any) -> None:
@@ -124,6 +131,15 @@ def test_pre_releases_are_named_only_when_asked_for(wheels: Any) -> None:
     assert list(map(str, released_versions("demo"))) == ["1.0", "1.1", "1.9", "1.10"]
     assert Version("1.1rc1") in released_versions("demo", pre=True)
     assert fetch("demo", "1.1rc1").is_dir()
+
+
+def test_newest_release_is_the_highest_number_and_none_where_the_project_is_unknown(
+    wheels: Any,
+) -> None:
+    for version in ("1.9", "1.10", "2.0rc1"):
+        wheels.add("demo", version, {"demo.py": ""})
+    assert newest_release("demo") == "1.10"
+    assert newest_release("nothing-of-that-name") is None
 
 
 def test_unknown_release_is_refused_with_the_newest(wheels: Any) -> None:
