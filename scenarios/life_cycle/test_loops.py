@@ -487,6 +487,7 @@ async def test_current_loop_is_the_same_after_a_plain_run_of_a_new_loop() -> Non
     id="L23",
     title="A refused run_forever() of another loop clears the running loop of the caller",
     source="https://github.com/python/cpython/issues/130145",
+    # Told of for 3.12 too; 3.12.1 is healthy.
     present=("python_full_version >= '3.13.0' and python_full_version < '3.13.3'",),
 )
 async def test_refused_run_leaves_the_running_loop_alone() -> None:
