@@ -194,3 +194,41 @@ async def test_result_set_after_a_cancellation_is_dropped_silently() -> None:
     future.cancel()
     await asyncio.sleep(0)
     assert not errors, repr(errors[0])
+
+
+@scenario(
+    id="F04",
+    title="Future() in a worker thread: 'There is no current event loop in thread'",
+    source="https://docs.python.org/3/library/asyncio-future.html#asyncio.Future",
+    present=("python_version >= '3.6'",),
+)
+async def test_future_can_be_made_in_a_worker_thread() -> None:
+    """Symptom: RuntimeError in the thread that makes a future for the loop to wait for.
+
+    Cause: Future() without loop= asks for the current loop, and a worker thread has none.
+    Fix: create_future() of the loop that is to wait.
+    """
+    future = await asyncio.get_event_loop().run_in_executor(None, asyncio.Future)
+    assert asyncio.isfuture(future)
+
+
+@scenario(
+    id="F04w",
+    title="A future made in another thread by loop.create_future() is awaited in its loop",
+    source="https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.create_future",
+    planted=_plant_unchained_futures,
+    limit=3,
+)
+async def test_future_made_for_its_loop_in_another_thread_is_awaited() -> None:
+    """Symptom: none; this is the way that works, where Future() finds no loop in the thread.
+
+    Cause: the future belongs to the loop that made it; its result comes by call_soon_threadsafe().
+    """
+    loop = asyncio.get_event_loop()
+
+    def elsewhere() -> "asyncio.Future[int]":
+        future = loop.create_future()
+        loop.call_soon_threadsafe(future.set_result, 42)
+        return future
+
+    assert await (await loop.run_in_executor(None, elsewhere)) == 42
