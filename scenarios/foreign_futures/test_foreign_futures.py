@@ -27,16 +27,16 @@ async def test_future_of_another_loop_can_be_awaited() -> None:
     assert await foreign == 42
 
 
-def _plant_unchained_futures() -> None:
-    """Make loops whose call_soon_threadsafe() wakes nobody."""
-    asyncio.SelectorEventLoop._write_to_self = lambda self: None  # type: ignore[method-assign]
+def _plant_loops_that_hear_no_thread() -> None:
+    """Make loops that drop what another thread hands over."""
+    asyncio.BaseEventLoop.call_soon_threadsafe = lambda *_, **__: None  # type: ignore[assignment, method-assign]
 
 
 @scenario(
     id="L03w",
     title="A future of another loop is awaited through run_coroutine_threadsafe()",
     source="https://docs.python.org/3/library/asyncio-task.html#asyncio.run_coroutine_threadsafe",
-    planted=_plant_unchained_futures,
+    planted=_plant_loops_that_hear_no_thread,
     limit=3,
 )
 async def test_work_of_another_loop_can_be_awaited() -> None:
@@ -212,23 +212,28 @@ async def test_future_can_be_made_in_a_worker_thread() -> None:
     assert asyncio.isfuture(future)
 
 
+def _plant_futures_of_another_loop() -> None:
+    """Make create_future() outside of a running loop give a future of another one."""
+    create_future = asyncio.BaseEventLoop.create_future
+
+    def of_another(self):  # type: ignore[no-untyped-def]
+        return create_future(self if asyncio._get_running_loop() else asyncio.new_event_loop())
+
+    asyncio.BaseEventLoop.create_future = of_another  # type: ignore[method-assign]
+
+
 @scenario(
     id="F04w",
     title="A future made in another thread by loop.create_future() is awaited in its loop",
     source="https://docs.python.org/3/library/asyncio-eventloop.html#asyncio.loop.create_future",
-    planted=_plant_unchained_futures,
-    limit=3,
+    planted=_plant_futures_of_another_loop,
 )
 async def test_future_made_for_its_loop_in_another_thread_is_awaited() -> None:
     """Symptom: none; this is the way that works, where Future() finds no loop in the thread.
 
-    Cause: the future belongs to the loop that made it; its result comes by call_soon_threadsafe().
+    Cause: the future belongs to the loop that made it, whichever thread asked for it.
     """
     loop = asyncio.get_event_loop()
-
-    def elsewhere() -> "asyncio.Future[int]":
-        future = loop.create_future()
-        loop.call_soon_threadsafe(future.set_result, 42)
-        return future
-
-    assert await (await loop.run_in_executor(None, elsewhere)) == 42
+    future = await loop.run_in_executor(None, loop.create_future)
+    loop.call_soon(future.set_result, 42)
+    assert await future == 42

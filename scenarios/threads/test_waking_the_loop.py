@@ -44,16 +44,16 @@ async def test_callback_from_another_thread_runs_at_once() -> None:
     assert not late, "the callback had not run after 0.5 s in an idle loop"
 
 
-def _plant_sleepy_loop() -> None:
-    """Make loops that do not write to their self-pipe."""
-    asyncio.SelectorEventLoop._write_to_self = lambda self: None  # type: ignore[method-assign]
+def _plant_loops_that_hear_no_thread() -> None:
+    """Make loops that drop what another thread hands over."""
+    asyncio.BaseEventLoop.call_soon_threadsafe = lambda *_, **__: None  # type: ignore[assignment, method-assign]
 
 
 @scenario(
     id="L05w",
     title="call_soon_threadsafe() from another thread wakes the loop",
     source="https://docs.python.org/3/library/asyncio-dev.html#concurrency-and-multithreading",
-    planted=_plant_sleepy_loop,
+    planted=_plant_loops_that_hear_no_thread,
 )
 async def test_threadsafe_callback_from_another_thread_runs_at_once() -> None:
     """Symptom: none; this is the way that works, where call_soon() wakes nobody.
@@ -136,7 +136,7 @@ async def test_result_of_a_threadsafe_call_is_there_in_the_loops_thread() -> Non
     id="L17w",
     title="run_coroutine_threadsafe() from another thread gets its result",
     source="https://docs.python.org/3/library/asyncio-task.html#asyncio.run_coroutine_threadsafe",
-    planted=_plant_sleepy_loop,
+    planted=_plant_loops_that_hear_no_thread,
     limit=3,
 )
 async def test_result_of_a_threadsafe_call_is_there_in_another_thread() -> None:
