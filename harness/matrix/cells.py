@@ -252,7 +252,8 @@ def plan(
         )
     cells = []
     for record in records:
-        near = {**known, **{name: _spoken_of(record, name, known[name]) for name in crowded}}
+        here = set(crowded).intersection(libraries(record))
+        near = {**known, **{name: _spoken_of(record, name, known[name]) for name in here}}
         cells += [
             Cell(record, interpreter, library, release)
             for library, release in _places(record, choice, near)
