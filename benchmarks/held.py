@@ -269,7 +269,8 @@ async def kiwipy_alone(url: str) -> Results:
         communicator.add_broadcast_subscriber(lambda *_, **__: None)
         with Observer() as observer:
             await asyncio.to_thread(rows.publish, url, [rows.body_of("something.else")] * 10_000)
-            await asyncio.sleep(2)
+            # It works on them for 4 s and more, and does not get closed before.
+            await asyncio.sleep(8)
     finally:
         communicator.close()
     return observer.results()

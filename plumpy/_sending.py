@@ -146,12 +146,12 @@ def broadcast(
 
 async def call_and_wait(communicator: kiwipy.Communicator, recipient: Hashable, msg: Any) -> Any:
     """Call a recipient and return its final answer; like :func:`call`, without blocking."""
+    await _crossing.turn()
     settling = _crossing.settled(str(recipient))
     if settling is not None:
         await asyncio.wait([asyncio.wrap_future(settling)], timeout=SETTLING_TIME)
     client = client_of(communicator)
     if client is not None:
-        await _crossing.turn()
         return await _outcome(client, client.call(recipient, msg))
     return await _call_method(communicator, communicator.rpc_send, recipient, msg)
 
@@ -160,9 +160,9 @@ async def send_task_and_wait(
     communicator: kiwipy.Communicator, task: Any, no_reply: bool = False
 ) -> Any:
     """Send a task and return its outcome; like :func:`send_task`, without blocking."""
+    await _crossing.turn()
     client = client_of(communicator)
     if client is not None:
-        await _crossing.turn()
         return await _outcome(client, client.send_task(task, no_reply))
     return await _call_method(communicator, communicator.task_send, task, no_reply)
 
