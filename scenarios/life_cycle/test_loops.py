@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import subprocess
 import sys
 import threading
 import warnings
@@ -568,7 +569,9 @@ def _run_a_child_on_a_loop_that_is_not_current() -> None:
     """Run a subprocess in the main thread, on a new loop, while another one is the current loop."""
 
     async def child() -> int:
-        process = await asyncio.create_subprocess_exec(sys.executable, "-S", "-c", "")
+        command = (sys.executable, "-S", "-c", "input()")
+        process = await asyncio.create_subprocess_exec(*command, stdin=subprocess.PIPE)
+        process.stdin.write(b"\n")  # it must not end before anybody could listen for that
         return await process.wait()
 
     asyncio.set_event_loop(asyncio.new_event_loop())
