@@ -24,6 +24,7 @@ from plumpy.persistence._bundle import restored_bundle
 from plumpy.persistence._codec import dumps, loads
 from plumpy.persistence._savable import META, META__CLASS_NAME
 from plumpy.processes import Process
+from plumpy.worker._reach import Anteroom
 from plumpy.worker._running import contained, label_of
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ class Intake:
             communicator = worker.communicator if begin else None
             with contained():
                 process = self._maker.make(communicator, identifier, init_args, kwargs)
+            anteroom = Anteroom(process)
             try:
                 caller = None if nowait else _caller(message)
                 bundle = worker.bundle_of(process)
@@ -147,6 +149,7 @@ class Intake:
                 )
             except BaseException:
                 process.close()
+                anteroom.leave()
                 raise
             if not begin:
                 process.close()
@@ -154,8 +157,10 @@ class Intake:
                 return False
             if lease is None:  # another worker was faster with the same task
                 process.close()
+                anteroom.leave()
                 return await self._continue(message, process.pid, nowait)
             self._run(message, process, lease, nowait)
+            anteroom.leave()
             return True
         finally:
             worker.started(key)

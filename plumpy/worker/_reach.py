@@ -14,10 +14,56 @@ from typing import TYPE_CHECKING, Any, cast
 import kiwipy
 
 from plumpy import _crossing
+from plumpy._ledger import LeaseLost
 from plumpy._thread_futures import thread_future
 
 if TYPE_CHECKING:
+    from plumpy.processes import Process
     from plumpy.worker._running import Running
+
+
+class Anteroom:
+    """Has calls to a new process wait until it is stored that there is one.
+
+    Else one that came early would be answered, and forgotten if the worker died.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._link = process._link
+        self._left = asyncio.Event()
+        self._answers: set[asyncio.Task[Any]] = set()
+        if self._link is not None:
+            self._link.process = cast(_crossing.Attachable, self)
+
+    def leave(self) -> None:
+        """Pass on the calls that waited: the process is run now, or it is closed."""
+        self._left.set()
+
+    def message_receive(self, *call: Any) -> kiwipy.Future:
+        """Have the process answer a call when it is run."""
+        return self._later("message_receive", call)
+
+    def broadcast_receive(self, *broadcast: Any) -> kiwipy.Future:
+        """Have the process hear a broadcast when it is run."""
+        return self._later("broadcast_receive", broadcast)
+
+    def _later(self, method: str, arguments: tuple[Any, ...]) -> kiwipy.Future:
+        async def answer() -> Any:
+            await self._left.wait()
+            receiver: Any = None if self._link is None else self._link.process
+            if receiver is None or receiver is self:
+                raise LeaseLost(f"process {self._process.pid} is not run here; ask again")
+            result = getattr(receiver, method)(*arguments)
+            return (
+                await asyncio.wrap_future(result) if isinstance(result, kiwipy.Future) else result
+            )
+
+        task = self._process.loop.create_task(answer())
+        # The loop itself keeps only weak references to tasks.
+        self._answers.add(task)
+        task.add_done_callback(self._answers.discard)
+        return thread_future(task)
 
 
 class Reach:

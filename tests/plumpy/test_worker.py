@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import kiwipy
 import pytest
 
 import plumpy
-from plumpy import ToContext
+from plumpy import ToContext, _crossing
 from plumpy._codec import decode_safely
 from plumpy.persistence import SqlitePersister
 from plumpy.worker import Worker, record, submit
@@ -406,6 +407,42 @@ class TestTakingOver:
             assert not persister.load_checkpoint(pid).get("_paused")
         assert await controller.kill_process(pid)
         assert persister.ledger().all()[0].state == "killed"
+
+    @pytest.mark.parametrize("stored", [True, False])
+    async def test_a_process_that_is_not_stored_yet_answers_nothing(
+        self, worker, controller, persister, monkeypatch, stored
+    ):
+        """It could be paused or killed, and was forgotten if the worker died in that moment."""
+        made = worker(poll=60)
+        entering, enter = threading.Event(), threading.Event()
+        entered = made.ledger.open
+
+        def open_late(*args: Any, **kwargs: Any) -> Any:
+            entering.set()
+            enter.wait(TIMEOUT)
+            if not stored:
+                raise ValueError("no form")
+            return entered(*args, **kwargs)
+
+        monkeypatch.setattr(made.ledger, "open", open_late)
+        await controller.launch_process(
+            Waits, init_kwargs={"pid": "early"}, nowait=True, no_reply=True
+        )
+        await asyncio.to_thread(entering.wait, TIMEOUT)
+        settled = _crossing.settled("early")
+        if settled is not None:
+            await asyncio.wrap_future(settled)
+        answer = asyncio.ensure_future(controller.pause_process("early"))
+        await asyncio.wait([answer], timeout=0.3)
+        assert not answer.done()
+        enter.set()
+        if stored:
+            assert await answer
+            assert persister.load_checkpoint("early")["_paused"]
+            assert await controller.kill_process("early")
+        else:
+            with pytest.raises(kiwipy.RemoteException, match="not run here; ask again"):
+                await answer
 
     async def test_a_pause_in_a_step_is_stored_when_it_is_answered(
         self, worker, controller, persister
