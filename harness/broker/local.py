@@ -248,9 +248,13 @@ def _configure(directory: Path, management: int, password: str) -> None:
         (directory / name).mkdir()
 
 
-def sweep() -> None:
-    """End what earlier runs left behind because even their keeper was killed."""
-    for directory in scratch_directory().glob(f"{STEM}*/*"):
+def sweep(scratch: Path | None = None) -> None:
+    """End what earlier runs left behind because even their keeper was killed.
+
+    :param scratch: where their directories are; default: where new ones are made
+    """
+    scratch = scratch or scratch_directory()
+    for directory in scratch.glob(f"{STEM}*/*"):
         with contextlib.suppress(OSError, ValueError):
             if directory.stat().st_uid != os.geteuid() or not directory.is_dir():
                 continue
@@ -262,7 +266,7 @@ def sweep() -> None:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(each, signal.SIGKILL)
             shutil.rmtree(directory, ignore_errors=True)
-    for run in scratch_directory().glob(f"{STEM}*"):
+    for run in scratch.glob(f"{STEM}*"):
         with contextlib.suppress(OSError, ValueError, TypeError):
             owner = Owner(**json.loads((run / OWNER).read_text()))
             if not owner.is_alive() and not any(path.is_dir() for path in run.iterdir()):

@@ -10,7 +10,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,17 @@ class Run:
     :param id: short and unique; in the names of vhosts and containers
     :param owner: the process that everything of the run ends with; None for a broker that a person
         ends by hand
+    :param scratch: where its directory is made: processes may differ in their ``TMPDIR``
     """
 
     id: str
     owner: Owner | None
+    scratch: str = field(default_factory=lambda: str(scratch_directory()))
+
+    @classmethod
+    def at(cls, directory: Path) -> Run:
+        """Return the run that a person ends by hand, by its directory."""
+        return cls(directory.name.removeprefix(STEM), None, str(directory.parent))
 
     @classmethod
     def new(cls, *, owner: Owner | None) -> Run:
@@ -50,7 +57,7 @@ class Run:
     @property
     def directory(self) -> Path:
         """The run's private directory, which exists."""
-        path = scratch_directory() / f"{STEM}{self.id}"
+        path = self._path
         with contextlib.suppress(FileExistsError):
             path.mkdir(mode=0o700)
             if self.owner is not None:
@@ -58,6 +65,10 @@ class Run:
         if path.stat().st_uid != os.geteuid():
             raise HarnessError(f"{path} belongs to another user; remove it, and run again")
         return path
+
+    @property
+    def _path(self) -> Path:
+        return Path(self.scratch) / f"{STEM}{self.id}"
 
     @property
     def is_mine(self) -> bool:
@@ -78,9 +89,8 @@ class Run:
 
     def shared(self, kind: str) -> dict[str, Any] | None:
         """Return what any process of the run has made of ``kind``, or None; makes nothing."""
-        path = scratch_directory() / f"{STEM}{self.id}" / f"{kind}.json"
         with contextlib.suppress(OSError, ValueError):
-            found: dict[str, Any] = json.loads(path.read_text())
+            found: dict[str, Any] = json.loads((self._path / f"{kind}.json").read_text())
             return found
         return None
 
@@ -90,7 +100,7 @@ class Run:
 
     def finish(self) -> None:
         """End everything of the run; does nothing in a worker or a forked child."""
-        path = scratch_directory() / f"{STEM}{self.id}"
+        path = self._path
         if not self.is_mine or not path.exists():
             return
         from harness.broker.keeping import Keeper
@@ -115,7 +125,7 @@ def begin_run() -> Run:
     if "PYTEST_XDIST_WORKER" in os.environ:
         with contextlib.suppress(KeyError, ValueError, TypeError):
             data = json.loads(os.environ[ENVIRONMENT])
-            run = Run(data["id"], Owner(**data["owner"]))
+            run = Run(data["id"], Owner(**data["owner"]), data["scratch"])
             # A test may start a pytest of its own, which inherits the environment but is no worker.
             if run.owner is not None and run.owner.pid == os.getppid():
                 _current = run

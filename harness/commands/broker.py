@@ -56,7 +56,7 @@ def _state() -> Iterator[Path]:
 
 def _recorded(state: Path) -> tuple[Run, str, dict[str, Any]] | None:
     with contextlib.suppress(OSError):
-        run = Run(state.read_text().strip(), None)
+        run = Run.at(Path(state.read_text()))
         for kind in _KINDS:
             record = run.shared(kind)
             if record is not None:
@@ -82,7 +82,7 @@ def _up(state: Path, provider: str, image: str | None, *, as_json: bool) -> int:
     chosen = choose(provider, image=image, run=run, say=_say)
     if chosen is None:
         raise HarnessError(why_not())
-    state.write_text(run.id)
+    state.write_text(str(run.directory))
     try:
         broker = chosen.start()
     except BaseException:
@@ -128,7 +128,7 @@ def _remove(run: Run, kind: str, record: dict[str, Any]) -> None:
     else:
         from harness.broker.local import sweep
 
-        sweep()
+        sweep(Path(run.scratch))
     run.finish()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,9 +50,10 @@ def test_nothing_up_is_said(own_cache: Path, capsys: pytest.CaptureFixture[str])
 
 @pytest.mark.skipif(lacking is not None, reason=str(lacking))
 def test_it_is_up_until_it_is_taken_down(
-    own_cache: Path, capsys: pytest.CaptureFixture[str]
+    own_cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert cli.main(["broker", "up", "--provider", "local", "--json"]) == 0
+    monkeypatch.setattr(tempfile, "tempdir", str(own_cache))  # as the TMPDIR of another shell
     up = json.loads(capsys.readouterr().out)
     address = Address.parse(up["amqp"])
     assert shake_hands(address)
@@ -65,7 +67,7 @@ def test_it_is_up_until_it_is_taken_down(
     assert cli.main(["broker", "status", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == up
 
-    record = Run((own_cache / "broker-up").read_text(), None).shared("local")
+    record = Run.at(Path((own_cache / "broker-up").read_text())).shared("local")
     assert record is not None
     keeper = int((Path(record["keeper"]) / "keeper.pid").read_text())
     kept = descendants(keeper)

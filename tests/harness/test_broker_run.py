@@ -77,7 +77,7 @@ def test_a_forked_child_does_not_finish_the_run(run: Run) -> None:
 
 def ask_for_the_run(environment: dict[str, str], *, owner: Owner) -> str:
     """Return the id of the run that a child process would belong to."""
-    handed = {"id": "theirs", "owner": asdict(owner)}
+    handed = asdict(Run("theirs", owner))
     done = subprocess.run(
         [sys.executable, "-c", "from harness.broker import begin_run; print(begin_run().id)"],
         env={**os.environ, runs.ENVIRONMENT: json.dumps(handed), **environment},
