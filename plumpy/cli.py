@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import concurrent.futures
 import contextlib
 import datetime
 import importlib
@@ -15,7 +14,6 @@ import json
 import logging
 import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -32,9 +30,6 @@ from plumpy.exceptions import PersistenceError
 from plumpy.persistence import SqlitePersister
 
 DEFAULT_BROKER = "amqp://guest:guest@127.0.0.1:5672/"
-#: What stops a worker: in good order, then without waiting for steps, then at once.
-_STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_SIGNALS = 2
 #: Seconds that connecting may take.
 _CONNECT_TIMEOUT = 10.0
 DEFAULT_QUEUE = "kiwipy.tasks"
@@ -265,6 +260,7 @@ def _without_password(url: str) -> str:
 
 def _worker(options: argparse.Namespace) -> int:
     from plumpy.worker import Worker
+    from plumpy.worker._foreground import run_until_signal
 
     logging.basicConfig(
         level=logging.DEBUG if options.verbose else logging.INFO,
@@ -298,50 +294,13 @@ def _worker(options: argparse.Namespace) -> int:
             )
         except ValueError as exc:
             raise UsageError(str(exc)) from None
-        idle = _work(worker)
+        idle = run_until_signal(worker)
     if not idle:
         # Python would wait for a thread of a step for as long as that takes.
         logging.getLogger("plumpy.worker").warning("leaving a thread of a step behind")
         logging.shutdown()
         os._exit(0)
     return 0
-
-
-def _work(worker: Any) -> bool:
-    """Run a worker until a signal comes; tell whether no thread of its steps is left."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    threads = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="plumpy step")
-    loop.set_default_executor(threads)
-    received = 0
-
-    def on_signal(number: int, _: Any) -> None:
-        # Not by the loop, which a step may block: the last word is the user's.
-        nonlocal received
-        received += 1
-        if received > _SIGNALS:
-            os._exit(128 + number)
-        loop.call_soon_threadsafe(worker.stop)
-
-    before = {number: signal.signal(number, on_signal) for number in _STOPPING}
-    try:
-        working = loop.create_task(worker.run())
-        while not working.done():
-            try:
-                loop.run_until_complete(working)
-            except (SystemExit, KeyboardInterrupt) as exc:
-                # Of a task or callback that a step left behind: those of signals are ours.
-                logging.getLogger("plumpy.worker").error("%r does not end a worker", exc)
-        loop.run_until_complete(loop.shutdown_asyncgens())
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        loop.close()
-    threads.shutdown(wait=False)
-    end = time.monotonic() + 1.0
-    for thread in threads._threads:
-        thread.join(max(0.0, end - time.monotonic()))
-    return not any(thread.is_alive() for thread in threads._threads)
 
 
 def _row(run: Run) -> dict[str, Any]:
