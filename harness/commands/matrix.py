@@ -90,7 +90,11 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yanked", action="store_true", help="try yanked releases too")
     parser.add_argument("--offline", action="store_true", help="use only what the cache has")
     parser.add_argument(
-        "-j", "--jobs", metavar="N", type=at_least_one, help="runs at once; default: processors"
+        "-j",
+        "--jobs",
+        metavar="N",
+        type=at_least_one,
+        help="runs at once; default: one more than processors",
     )
     parser.add_argument("--fresh", action="store_true", help="run also what is known already")
 

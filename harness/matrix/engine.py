@@ -96,7 +96,8 @@ class Engine:
 
     Use it as a context manager: the interpreters that it started stay until its end.
 
-    :param jobs: how many runs may use the processor at once; default: the number of processors
+    :param jobs: how many runs may use the processor at once; default: that of
+        :class:`Runner`
     :param fresh: whether to run what is known already, too
     :param offline: whether releases must come from the cache
     :param say: told what is not an error

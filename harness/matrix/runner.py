@@ -100,11 +100,12 @@ class _Dead(Exception):
 class Runner:
     """A set of residents; use it as a context manager, which leaves no process behind.
 
-    :param jobs: how many runs may use the processor at once
+    :param jobs: how many runs may use the processor at once; default: one more than there are
+        processors, because a run that begins to sleep is noticed a little later
     """
 
     def __init__(self, jobs: int | None = None) -> None:
-        self._jobs = jobs or os.cpu_count() or 1
+        self._jobs = jobs or (os.cpu_count() or 1) + 1
         self._residents: dict[Interpreter, _Resident] = {}
         self._started: dict[Interpreter, _Resident] = {}
         self._broken: dict[Interpreter, str] = {}
