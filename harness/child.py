@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 
 from harness import stacks as stacks_of
 from harness.errors import HarnessError
-from harness.outcome import Observation, Outcome
+from harness.outcome import Observation, Outcome, signal_name
 
 #: What one run may print before it is ended, in bytes; more is a runaway, not evidence.
 OUTPUT_LIMIT = 16 * 1024 * 1024
@@ -103,7 +103,7 @@ class ChildRun:
                 f"no end within {limit:g} s" + (f"; waits at {where}" if where else ""),
             )
         if self.status < 0:
-            return self._observe(Outcome.CRASH, f"killed by {_signal_name(-self.status)}")
+            return self._observe(Outcome.CRASH, f"killed by {signal_name(-self.status)}")
         if self.phase != _DONE:
             return self._observe(
                 Outcome.CRASH, f"the process ended itself with status {self.status} before the end"
@@ -112,13 +112,6 @@ class ChildRun:
 
     def _observe(self, outcome: Outcome, message: str) -> Observation:
         return Observation(outcome, message, detail=self.stacks, seconds=self.seconds)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
 
 
 def run_in_child(body: Callable[[Channel], object], *, limit: float) -> ChildRun:

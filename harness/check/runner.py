@@ -18,6 +18,7 @@ from typing import IO
 
 from harness.check.model import Run
 from harness.errors import HarnessError
+from harness.outcome import signal_name
 
 LAUNCHER = Path(__file__).with_name("probe") / "launch.py"
 #: Files that mark the root of a project; the directory of the nearest one is where its CI stands.
@@ -227,7 +228,7 @@ def _judge_exit(run: Run, status: int, log: str, interpreter: str) -> None:
         raise HarnessError(f"The interpreter {interpreter} did not run the check: {last}")
     if status < 0:
         where = run.current or "."
-        run.problems.append((where, f"pytest was ended by signal {signal.Signals(-status).name}"))
+        run.problems.append((where, f"pytest was killed by {signal_name(-status)}"))
     elif run.collected is None and status != _NO_TESTS:
         run.problems.append((".", f"pytest stopped with exit status {status}\n{log}"))
     elif run.current:

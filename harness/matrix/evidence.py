@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.outcome import EXIT_BUG, EXIT_CANNOT_RUN, EXIT_HEALTHY, Observation, Outcome
+from harness.outcome import (
+    EXIT_BUG,
+    EXIT_CANNOT_RUN,
+    EXIT_HEALTHY,
+    Observation,
+    Outcome,
+    signal_name,
+)
 
 #: The program that is started in each interpreter; its frames are no part of the evidence.
 RESIDENT = Path(__file__).with_name("resident")
@@ -42,7 +48,7 @@ def observe(event: Mapping[str, Any], clean: Callable[[str], str] = str) -> Obse
     if "hang" in event:
         return seen(Outcome.HANG, _with_place(event["hang"], evidence))
     if "signal" in event:
-        return seen(Outcome.CRASH, f"killed by {_signal_name(event['signal'])}")
+        return seen(Outcome.CRASH, f"killed by {signal_name(event['signal'])}")
     status = event["status"]
     if status == EXIT_HEALTHY and last == "healthy":
         return Observation(Outcome.HEALTHY, "", "", printed, seconds)
@@ -83,10 +89,3 @@ def _with_place(reason: str, evidence: str) -> str:
         if not path.startswith(("lib/", "/usr/lib/python", "<")) and function != "_hang"
     ]
     return f"{reason}; waits at {own[0]}" if own else reason
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"

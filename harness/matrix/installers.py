@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 from harness.errors import HarnessError
 from harness.matrix.index import configuration
 from harness.matrix.interpreters import Interpreter
+from harness.outcome import signal_name
 
 #: Seconds that one installation may take.
 LIMIT = 180.0
@@ -173,7 +174,7 @@ def _try(attempt: _Attempt, site: Path) -> str | None:
     if process.returncode == 0:
         return None
     if process.returncode < 0:
-        return f"{_KILLED} by {signal.Signals(-process.returncode).name}"
+        return f"{_KILLED} by {signal_name(-process.returncode)}"
     return _gist(told) or f"{attempt.tool} ended with {process.returncode}"
 
 

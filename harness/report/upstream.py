@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-import signal
 from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.errors import HarnessError
-from harness.outcome import Outcome, Verdict
+from harness.outcome import Outcome, Verdict, signal_name
 from harness.report.grid import BadRange, Grid, is_bad, is_good, release_key
 from harness.report.markdown import (
     GITHUB_LIMIT,
@@ -141,7 +140,7 @@ def _issue(verified: Verified, shown: Shown, quoted: int, with_grid: bool) -> st
 def _ended(shown: Shown) -> str:
     how = f"ends with status {shown.status}"
     if shown.status < 0:
-        how = f"is killed by {signal.Signals(-shown.status).name}"
+        how = f"is killed by {signal_name(-shown.status)}"
     return f"{how} and prints{':' if shown.text.strip() else ' nothing.'}"
 
 

@@ -605,7 +605,7 @@ class TestRun:
         )
         [run] = check([str(tree)], limit=60)
         assert [finding.test for finding in run.findings] == ["test_it.py::test_a"]
-        assert run.problems == [("test_it.py::test_b", "pytest was ended by signal SIGKILL")]
+        assert run.problems == [("test_it.py::test_b", "pytest was killed by SIGKILL")]
 
     def test_test_that_hangs_is_named(self, tree: Path) -> None:
         write(tree, "import threading\ndef test_it(): threading.Event().wait()\n")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.outcome import Observation, Outcome, Verdict, judge
+from harness.outcome import Observation, Outcome, Verdict, judge, signal_name
 
 
 @pytest.mark.parametrize("outcome", [Outcome.BUG, Outcome.HANG, Outcome.CRASH])
@@ -47,3 +47,8 @@ def test_an_observation_survives_json() -> None:
 def test_an_unknown_outcome_is_refused() -> None:
     with pytest.raises(ValueError, match="sideways"):
         Observation.from_json({"outcome": "sideways"})
+
+
+def test_a_signal_for_real_time_has_a_number_for_a_name() -> None:
+    assert signal_name(9) == "SIGKILL"
+    assert signal_name(40) == "signal 40"
