@@ -2,6 +2,6 @@
 
 import sys
 
-from harness.cli import main
+from harness.entry import harness
 
-sys.exit(main())
+sys.exit(harness())
