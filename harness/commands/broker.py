@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from harness.broker import choose, why_not
-from harness.broker.address import Address
+from harness.broker.address import Address, hide_password
 from harness.broker.handshake import NotReady, shake_hands
 from harness.broker.run import Run, lock
 from harness.directories import cache_directory
@@ -19,15 +20,20 @@ from harness.errors import HarnessError
 
 HELP = "start, show or stop a RabbitMQ for hand work; build its image"
 _KINDS = ("docker", "local")
+_PROVIDERS = ("auto", *_KINDS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     up = actions.add_parser("up", help="start one, which stays until 'down'; print its URLs")
     up.add_argument(
-        "--provider", choices=("auto", *_KINDS), default="auto", help="default: %(default)s"
+        "--provider", choices=_PROVIDERS, help="default: $HARNESS_BROKER as for pytest, else auto"
     )
-    up.add_argument("--image", help="image for Docker (default: the official one, or our own)")
+    up.add_argument(
+        "--image",
+        default=os.environ.get("HARNESS_IMAGE"),
+        help="image for Docker (default: $HARNESS_IMAGE, else the official one, or our own)",
+    )
     status = actions.add_parser("status", help="say whether it is up, and where")
     for action in (up, status):
         action.add_argument("--json", action="store_true", help="print JSON")
@@ -40,10 +46,24 @@ def run(args: argparse.Namespace) -> int:
         return _build_image()
     with _state() as state:
         if args.action == "up":
-            return _up(state, args.provider, args.image, as_json=args.json)
+            return _up(state, args.provider or _usual(), args.image, as_json=args.json)
         if args.action == "status":
             return _status(state, as_json=args.json)
         return _down(state)
+
+
+def _usual() -> str:
+    """Return the provider that tests are told to use.
+
+    :raises HarnessError: if it is none that can be started
+    """
+    setting = os.environ.get("HARNESS_BROKER") or "auto"
+    if setting not in _PROVIDERS:
+        raise HarnessError(
+            f"HARNESS_BROKER is {hide_password(setting)!r}, which cannot be started; "
+            f"choose one: harness broker up --provider {'|'.join(_PROVIDERS)}"
+        )
+    return setting
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from harness.broker.installation import cached
 from harness.broker.local import LocalProvider
 from harness.broker.processes import descendants, started, wait_until
 from harness.broker.run import Run, scratch_directory
+from harness.commands import broker
 
 lacking = LocalProvider.lacking()
 
@@ -36,6 +38,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
         )
         (cache / "rabbitmq").symlink_to(root)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("HARNESS_BROKER", raising=False)
     yield cache
     cli.main(["broker", "down"])
 
@@ -80,6 +83,38 @@ def test_it_is_up_until_it_is_taken_down(
     with pytest.raises(NotReady):
         shake_hands(address, timeout=0.5)
     assert not Path(record["keeper"]).parent.exists()
+
+
+@pytest.mark.parametrize("setting", ["docker", "local"])
+def test_what_tests_use_is_what_is_started(
+    setting: str, own_cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    """It was said by pytest only; ``up`` took Docker where the tests were told not to."""
+    asked: list[tuple[str, str | None]] = []
+
+    def refuse(setting: str, *, image: str | None, **_: Any) -> None:
+        asked.append((setting, image))
+
+    monkeypatch.setattr(broker, "choose", refuse)
+    monkeypatch.setenv("HARNESS_BROKER", setting)
+    monkeypatch.setenv("HARNESS_IMAGE", "rabbitmq:4")
+    assert cli.main(["broker", "up"]) == 2
+    assert cli.main(["broker", "up", "--provider", "auto", "--image", "rabbitmq:3"]) == 2
+    assert asked == [(setting, "rabbitmq:4"), ("auto", "rabbitmq:3")]
+
+
+@pytest.mark.parametrize("setting", ["podman", "none", "amqp://me:secret@host/"])
+def test_what_cannot_be_started_is_one_line_and_status_2(
+    setting: str, own_cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("HARNESS_BROKER", setting)
+    assert cli.main(["broker", "up"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(
+        f"harness broker: HARNESS_BROKER is '{setting.replace('secret', '***')}'"
+    )
+    assert "--provider auto|docker|local" in error
+    assert error.count("\n") == 1
 
 
 def test_a_dead_engine_is_one_line_and_status_2(
