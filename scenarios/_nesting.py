@@ -67,3 +67,27 @@ async def program(body):
         return body(loop)
 
     return await asyncio.get_event_loop().run_in_executor(None, script)
+
+
+async def nesting_program(main):
+    """Run main(loop) as program() runs its body, with a patched loop; skip where nothing nests."""
+    try:
+        import nest_asyncio
+    except ImportError:
+        import nest_asyncio2 as nest_asyncio
+
+    async def nests(loop, ran, step):
+        loop.call_later(0, lambda: loop.call_soon(ran.set_result, asyncio.ensure_future(step())))
+        assert loop.run_until_complete(ran).done(), "no task runs in a nested run"
+
+    def script():
+        loop = type("Loop", (asyncio.SelectorEventLoop,), {})()  # apply() patches this class only
+        asyncio.set_event_loop(loop)
+        try:
+            nest_asyncio.apply(loop)
+            loop.run_until_complete(nests(loop, asyncio.Future(), asyncio.Lock().acquire))
+        except (AssertionError, AttributeError, RuntimeError) as error:
+            raise unittest.SkipTest("this release cannot nest here: %s" % error)
+        loop.run_until_complete(main(loop))
+
+    await asyncio.get_event_loop().run_in_executor(None, script)

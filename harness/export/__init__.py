@@ -85,18 +85,15 @@ if __name__ == "__main__":
     def _hang(*_):
         faulthandler.dump_traceback()
         for task in gc.get_objects():
-            if hasattr(type(task), "print_stack") and not task.done():
-                print(f"\\n{{task}}:", file=sys.stderr)
-                inner = getattr(task, "_coro", None)
-                while getattr(inner, "cr_frame", None):
-                    traceback.print_stack(inner.cr_frame, limit=1)
-                    inner = inner.cr_await
+            coro = hasattr(type(task), "print_stack") and getattr(task, "_coro", None)
+            while getattr(coro, "cr_await", None):
+                traceback.print_stack(coro.cr_frame, limit=1)
+                coro = coro.cr_await
         print("hang: the scenario did not return", file=sys.stderr, flush=True)
         os._exit(1)
 
-    if hasattr(signal, "SIGALRM"):
-        signal.signal(signal.SIGALRM, _hang)
-        signal.alarm({limit})
+    signal.signal(getattr(signal, "SIGALRM", signal.SIGTERM), _hang)
+    getattr(signal, "alarm", faulthandler.dump_traceback_later)({limit})  # Windows has no alarm
 {reads}\
     try:
         if {unfit}:
@@ -176,7 +173,6 @@ def _header(record: Scenario, dependencies: Sequence[str]) -> str:
     title = f"{record.id}: {one_line(record.title)}"
     about = [
         *textwrap.wrap(title, _WIDTH - 3, break_long_words=False, break_on_hyphens=False),
-        "",
         f"Source: {one_line(record.source, 1000)}",
     ]
     doc = "\n".join(about).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')

@@ -71,15 +71,21 @@ async def test_loop_class_of_ones_own_may_check_whether_it_runs() -> None:
     Fix: nest_asyncio 1.3.1 makes that method let everything pass.
     """
 
-    def body(loop: Any) -> None:
-        class Checked(type(loop)):  # type: ignore[misc]
-            def run_until_complete(self, future: Any) -> Any:
-                self._check_running()
-                return super().run_until_complete(future)
+    class Loop(asyncio.SelectorEventLoop):
+        """The one that apply() patches."""
 
+    class Checked(Loop):
+        def run_until_complete(self, future: Any) -> Any:
+            self._check_running()
+            return super().run_until_complete(future)
+
+    def script() -> None:
         if not hasattr(asyncio.BaseEventLoop, "_check_running"):
             raise unittest.SkipTest("this Python has no _check_running()")
-        checked = Checked()
+        loop, checked = Loop(), Checked()
+        asyncio.set_event_loop(loop)
+        apply(loop)
+        loop.run_until_complete(check_nesting())
         asyncio.set_event_loop(checked)
 
         async def nested() -> int:
@@ -90,13 +96,12 @@ async def test_loop_class_of_ones_own_may_check_whether_it_runs() -> None:
                 done.close()
                 raise
 
-        loop.run_until_complete(check_nesting())
         try:
             assert checked.run_until_complete(nested()) == 1
         except AttributeError as error:
             raise unittest.SkipTest("this release serves one loop only: %s" % error)
 
-    await program(body)
+    await asyncio.get_event_loop().run_in_executor(None, script)
 
 
 @scenario(
@@ -178,9 +183,14 @@ async def test_windows_loop_reads_its_self_pipe_for_as_long_as_it_runs() -> None
             self._self_reading_future = Reading()
             self.readings.append(self._self_reading_future)
 
-    def body(ordinary: Any) -> None:
+    class Ordinary(asyncio.SelectorEventLoop):
+        """Shows whether this release nests at all."""
+
+    def script() -> None:
+        ordinary, loop = Ordinary(), ProactorEventLoop()
+        asyncio.set_event_loop(ordinary)
+        apply(ordinary)
         ordinary.run_until_complete(check_nesting())
-        loop = ProactorEventLoop()
         asyncio.set_event_loop(loop)
         before, os.name = os.name, "nt"
         vars(asyncio)["ProactorEventLoop"] = ProactorEventLoop
@@ -201,4 +211,4 @@ async def test_windows_loop_reads_its_self_pipe_for_as_long_as_it_runs() -> None
         assert loop._proactor.unregistered == [reading._ov]
         assert loop._self_reading_future is None, "the next run would not read"
 
-    await program(body)
+    await asyncio.get_event_loop().run_in_executor(None, script)

@@ -5,7 +5,7 @@ import asyncio.events
 import unittest
 
 from harness.scenario import scenario
-from scenarios._nesting import check_nesting, nesting, program
+from scenarios._nesting import nesting, nesting_program, program
 
 
 @scenario(
@@ -247,18 +247,14 @@ async def test_loop_is_running_inside_a_nested_run_and_after_it() -> None:
     Fix: nest_asyncio 1.4.3.
     """
 
-    def body(loop: asyncio.AbstractEventLoop) -> None:
-        async def is_running() -> bool:
-            return loop.is_running()
+    async def is_running(loop: asyncio.AbstractEventLoop) -> bool:
+        return loop.is_running()
 
-        async def main() -> None:
-            assert loop.run_until_complete(is_running()), "not running inside the nested run"
-            assert loop.is_running(), "not running any more, after a nested run"
+    async def main(loop: asyncio.AbstractEventLoop) -> None:
+        assert loop.run_until_complete(is_running(loop)), "not running inside the nested run"
+        assert loop.is_running(), "not running any more, after a nested run"
 
-        loop.run_until_complete(check_nesting())
-        loop.run_until_complete(main())
-
-    await program(body)
+    await nesting_program(main)
 
 
 @scenario(
@@ -277,21 +273,17 @@ async def test_loop_cannot_be_closed_inside_a_nested_run() -> None:
     Fix: nest_asyncio 1.4.3.
     """
 
-    def body(loop: asyncio.AbstractEventLoop) -> None:
-        async def closes() -> bool:
-            try:
-                loop.close()
-            except RuntimeError:
-                return False
-            return True
+    async def closes(loop: asyncio.AbstractEventLoop) -> bool:
+        try:
+            loop.close()
+        except RuntimeError:
+            return False
+        return True
 
-        async def main() -> None:
-            assert not loop.run_until_complete(closes()), "closed while running"
+    async def main(loop: asyncio.AbstractEventLoop) -> None:
+        assert not loop.run_until_complete(closes(loop)), "closed while running"
 
-        loop.run_until_complete(check_nesting())
-        loop.run_until_complete(main())
-
-    await program(body)
+    await nesting_program(main)
 
 
 @scenario(
@@ -351,17 +343,14 @@ async def test_second_thread_cannot_run_a_running_loop() -> None:
     await nesting(main)
 
 
-# Python 3.14 deprecates the public way to ask for the policy.
-policy = getattr(asyncio.events, "_get_event_loop_policy", asyncio.get_event_loop_policy)
-
-
 def _plant_loops_that_set_themselves() -> None:
     """Make every new loop the current one, for good."""
     new_event_loop = asyncio.new_event_loop
 
     def made_and_set() -> asyncio.AbstractEventLoop:
-        asyncio.set_event_loop(new_event_loop())
-        return policy()._local._loop
+        loop = new_event_loop()
+        asyncio.set_event_loop(loop)
+        return loop
 
     asyncio.new_event_loop = made_and_set
 
@@ -379,6 +368,9 @@ async def test_set_loop_is_the_same_after_a_nested_run() -> None:
 
     Cause: a run that calls set_event_loop() on its way in and does not undo it.
     """
+
+    # Python 3.14 deprecates the public way to ask for the policy.
+    policy = getattr(asyncio.events, "_get_event_loop_policy", asyncio.get_event_loop_policy)
 
     async def main() -> None:
         before = policy()._local._loop
@@ -398,7 +390,7 @@ def _plant_loops_with_a_policy() -> None:
     new_event_loop = asyncio.new_event_loop
 
     def made_with_a_policy() -> asyncio.AbstractEventLoop:
-        asyncio.set_event_loop_policy(type(policy())())
+        asyncio.set_event_loop_policy(asyncio.DefaultEventLoopPolicy())
         return new_event_loop()
 
     asyncio.new_event_loop = made_with_a_policy
@@ -418,6 +410,9 @@ async def test_policy_is_the_same_after_a_nested_run() -> None:
     Cause: a run that sets a policy on its way in and does not undo it. (apply() itself changes the
     class of the policy; that is another matter.)
     """
+
+    # Python 3.14 deprecates the public way to ask for the policy.
+    policy = getattr(asyncio.events, "_get_event_loop_policy", asyncio.get_event_loop_policy)
 
     async def main() -> None:
         before = policy()

@@ -4,7 +4,7 @@ import asyncio
 import unittest
 
 from harness.scenario import scenario
-from scenarios._nesting import apply, check_nesting, nesting, program
+from scenarios._nesting import apply, nesting, nesting_program
 
 
 @scenario(
@@ -25,17 +25,13 @@ async def test_two_siblings_can_nest() -> None:
     Fix: nest_asyncio 0.9.7; it came back in 1.1.0 and went in 1.3.0.
     """
 
-    def body(loop: asyncio.AbstractEventLoop) -> None:
-        async def sibling() -> None:
-            loop.run_until_complete(asyncio.sleep(0.01))
+    async def sibling(loop: asyncio.AbstractEventLoop) -> None:
+        loop.run_until_complete(asyncio.sleep(0.01))
 
-        async def main() -> None:
-            await asyncio.gather(sibling(), sibling())
+    async def main(loop: asyncio.AbstractEventLoop) -> None:
+        await asyncio.gather(sibling(loop), sibling(loop))
 
-        loop.run_until_complete(check_nesting())
-        loop.run_until_complete(main())
-
-    await program(body)
+    await nesting_program(main)
 
 
 @scenario(
@@ -57,23 +53,19 @@ async def test_many_siblings_next_to_background_tasks_end() -> None:
     Fix: nest_asyncio 0.9.7, and after its return 1.3.0.
     """
 
-    def body(loop: asyncio.AbstractEventLoop) -> None:
-        async def sibling() -> None:
-            loop.run_until_complete(asyncio.sleep(0.001))
+    async def sibling(loop: asyncio.AbstractEventLoop) -> None:
+        loop.run_until_complete(asyncio.sleep(0.001))
 
-        async def background() -> None:
-            for _ in range(20):
-                await asyncio.sleep(0.001)
+    async def background() -> None:
+        for _ in range(20):
+            await asyncio.sleep(0.001)
 
-        async def main() -> None:
-            tasks = [asyncio.ensure_future(background()) for _ in range(5)]
-            tasks += [asyncio.ensure_future(sibling()) for _ in range(10)]
-            await asyncio.gather(*tasks)
+    async def main(loop: asyncio.AbstractEventLoop) -> None:
+        tasks = [asyncio.ensure_future(background()) for _ in range(5)]
+        tasks += [asyncio.ensure_future(sibling(loop)) for _ in range(10)]
+        await asyncio.gather(*tasks)
 
-        loop.run_until_complete(check_nesting())
-        loop.run_until_complete(main())
-
-    await program(body)
+    await nesting_program(main)
 
 
 @scenario(
@@ -199,19 +191,15 @@ async def test_short_nested_run_ends_before_a_long_one() -> None:
     """
     ended = []
 
-    def body(loop: asyncio.AbstractEventLoop) -> None:
+    async def main(loop: asyncio.AbstractEventLoop) -> None:
         async def wait(name: str, seconds: float) -> None:
             loop.run_until_complete(asyncio.sleep(seconds))
             ended.append(name)
 
-        async def main() -> None:
-            first, second = loop.create_task(wait("short", 0)), loop.create_task(wait("long", 0.1))
-            await asyncio.wait([first, second])
+        first, second = loop.create_task(wait("short", 0)), loop.create_task(wait("long", 0.1))
+        await asyncio.wait([first, second])
 
-        loop.run_until_complete(check_nesting())
-        loop.run_until_complete(main())
-
-    await program(body)
+    await nesting_program(main)
     assert ended == ["short", "long"]
 
 
