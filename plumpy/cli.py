@@ -6,37 +6,28 @@ Exit codes: 0 all went as asked, 1 something did not, 2 it could not be tried.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import datetime
 import importlib
 import json
 import logging
 import os
-import re
+import shlex
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import kiwipy
-from pamqp import commands
 
-from plumpy import _codec, _sending, _thread_futures, process_comms
+from plumpy import _sending, _thread_futures, process_comms
+from plumpy._connecting import DEFAULT_QUEUE, UsageError, connected, without_password
 from plumpy._ledger import Run
-from plumpy._rabbitmq._client import declare_task_queue
-from plumpy._rabbitmq._pipeline import Settings
 from plumpy.exceptions import PersistenceError
 from plumpy.persistence import SqlitePersister
 
 DEFAULT_BROKER = "amqp://guest:guest@127.0.0.1:5672/"
-#: Seconds that connecting may take.
-_CONNECT_TIMEOUT = 10.0
-DEFAULT_QUEUE = "kiwipy.tasks"
-
-
-class UsageError(Exception):
-    """Something that the person who typed the command can put right; the text says how."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -168,12 +159,18 @@ def open_persister(url: str | None, *, must_exist: bool = False) -> Any:
     if not url:
         raise UsageError("which processes? Give --persister sqlite:///FILE (or $PLUMPY_PERSISTER)")
     scheme, _, rest = url.partition("://")
-    shown = _without_password(url)
+    shown = without_password(url)
     try:
         if scheme == "sqlite" and rest.startswith("/"):
             path = rest[1:]
             if path in ("", ":memory:"):
                 raise UsageError(f"{url!r} names no file: expected sqlite:///FILE")
+            directory = os.path.dirname(path)
+            if directory and not os.path.isdir(directory):
+                raise UsageError(
+                    f"there is no directory {directory} for {shown}: correct the path, or make it: "
+                    f"mkdir -p {shlex.quote(directory)}"
+                )
             if must_exist and not os.path.exists(path):
                 raise UsageError(f"there is no file {path}: no worker has used it yet")
             return SqlitePersister(path)
@@ -189,75 +186,16 @@ def open_persister(url: str | None, *, must_exist: bool = False) -> Any:
 
 
 @contextlib.contextmanager
-def connected(
-    url: str, heartbeat: int | None = None, queue: str | None = None
-) -> Iterator[kiwipy.Communicator]:
-    """Connect to a broker for the time of a with block.
-
-    :param heartbeat: in seconds; that of the URL or the broker's own by default
-    :param queue: the task queue, if it is to be used
-    :raises UsageError: if that is not possible
-    """
-    import aiormq
-    from kiwipy.rmq import RmqThreadCommunicator
-
-    # What they have to say is said here.
-    for noisy in ("aiormq", "aio_pika"):
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)
-    shown = _without_password(url)
-    if url.partition("://")[0] not in ("amqp", "amqps"):
-        raise UsageError(f"{shown!r} is no broker: expected amqp://USER:PASSWORD@HOST/VHOST")
-    if heartbeat is not None:
-        url = f"{url}{'&' if '?' in url else '?'}heartbeat={heartbeat}"
-
-    async def try_out() -> None:
-        # kiwipy's communicator leaves a thread behind when it cannot connect.
-        connection = await asyncio.wait_for(aiormq.connect(url), _CONNECT_TIMEOUT)
-        await connection.close()
-
-    async def try_queue(name: str) -> None:
-        connection = await asyncio.wait_for(aiormq.connect(url), _CONNECT_TIMEOUT)
-        try:
-            channel = await connection.channel()
-            await declare_task_queue(channel, Settings(communicator), name)
-        finally:
-            await connection.close()
-
+def _interrupted_at_once() -> Iterator[None]:
+    """End the program at once on Ctrl-C: an exception may be lost in a callback of what starts."""
+    before = signal.signal(signal.SIGINT, lambda number, _: os._exit(128 + number))
     try:
-        asyncio.run(try_out())
-        communicator = RmqThreadCommunicator(
-            url, task_queue=queue or DEFAULT_QUEUE, decoder=_codec.decode_safely
-        )
-    except Exception as exc:
-        raise UsageError(f"cannot connect to {shown}: {_reason(exc)}") from None
-    try:
-        if queue is not None:
-            try:
-                asyncio.run(try_queue(queue))
-            except Exception as exc:
-                text = f"cannot use the queue {queue!r} of {shown}: {_reason(exc)}"
-                raise UsageError(text) from None
-        yield communicator
+        yield
     finally:
-        communicator.close()
+        signal.signal(signal.SIGINT, before)
 
 
-def _reason(exc: BaseException) -> str:
-    if isinstance(exc, asyncio.TimeoutError):
-        return f"no answer within {_CONNECT_TIMEOUT:g} s"
-    for argument in exc.args:
-        if isinstance(argument, commands.Connection.Close):  # instead of Connection.OpenOk
-            return str(argument.reply_text)
-    return " ".join(str(exc).split()) or type(exc).__name__
-
-
-def _without_password(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    user, at, host = rest.rpartition("@")
-    shown = f"{scheme}{separator}{user.partition(':')[0]}{at}{host}"
-    return re.sub(r"(password=)[^&\s]*", r"\1...", shown)
-
-
+@_interrupted_at_once()
 def _worker(options: argparse.Namespace) -> int:
     from plumpy.worker import Worker
     from plumpy.worker._foreground import run_until_signal

@@ -311,7 +311,10 @@ class TestWrongUsage:
             (["worker", "--persister", ""], "which processes?"),
             (["worker", "--persister", "sqlite:///"], "names no file"),
             (["worker", "--persister", "sqlite:///:memory:"], "names no file"),
-            (["worker", "--persister", "sqlite:////proc/none/x.db"], "cannot open"),
+            (["worker", "--persister", "sqlite:////proc/x.db"], "cannot open"),
+            (["worker", "--persister", "sqlite:///no ne/x.db"], "no directory no ne for"),
+            (["worker", "--persister", "sqlite:///no ne/x.db"], "mkdir -p 'no ne'"),
+            (["list", "--persister", "sqlite:////no/ne/x.db"], "no directory /no/ne for"),
             (["worker", "--persister", "sqlite:///damaged"], "not a database"),
             (["worker", "--persister", "sqlite:///x.db", "--broker", "http://x"], "is no broker"),
             (["worker", "--persister", "sqlite:///x.db", "--broker", ""], "is no broker"),
@@ -338,6 +341,21 @@ class TestWrongUsage:
         assert error.count("\n") == 1
         assert "secret" not in error
         assert not (tmp_path / "none.db").exists()
+        assert not (tmp_path / "no ne").exists(), "a typo made a database that nobody meant"
+
+    def test_an_interrupt_is_not_lost_while_a_worker_starts(self, tmp_path):
+        """As an exception in a callback it was printed and ignored, and the worker went on."""
+        (tmp_path / "interrupts.py").write_text(INTERRUPTS)
+        done = subprocess.run(
+            [sys.executable, "-m", "plumpy.cli", "worker", "--import", "interrupts"],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            timeout=TIMEOUT,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (130, "")
 
     def test_a_vhost_that_is_not_there_is_named(self, amqp_url, tmp_path, capsys):
         url = amqp_url.rpartition("/")[0] + "/none"
@@ -359,6 +377,16 @@ class TestWrongUsage:
         assert "cannot use the queue 'odd'" in error
         assert error.count("\n") == 1
 
+
+INTERRUPTS = """
+import signal
+
+class Deleted:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+Deleted()
+"""
 
 STEPS = """
 import asyncio
