@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections import deque
 
 #: Seconds of one turn of a loop after which work of a kind waits for the next turn.
 SHARE = 0.003
-
-_ATTRIBUTE = "_plumpy_turns"
 
 
 async def turn() -> None:
@@ -22,10 +21,9 @@ async def turn() -> None:
     Those who have to wait are let out in the order they came.
     """
     loop = asyncio.get_running_loop()
-    try:
-        turns: _Turns = loop.__dict__[_ATTRIBUTE]
-    except KeyError:
-        turns = loop.__dict__.setdefault(_ATTRIBUTE, _Turns())
+    turns = _turns.get(loop)
+    if turns is None:
+        turns = _turns[loop] = _Turns()
     waiter = turns.enter(loop)
     if waiter is not None:
         await waiter
@@ -73,3 +71,7 @@ class _Turns:
             if not waiter.done():
                 waiter.set_result(None)
         loop.call_soon(self.go_on, loop)
+
+
+# Beside the loops, which need not take attributes.
+_turns: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns] = weakref.WeakKeyDictionary()

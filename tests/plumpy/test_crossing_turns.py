@@ -75,6 +75,22 @@ class TestTurns:
         assert not loop._ready
 
 
+async def test_a_loop_need_not_take_attributes():
+    """Such as one that is written in C."""
+
+    class Fixed:
+        __slots__ = ("__weakref__", "call_soon", "create_future")
+
+    loop, fixed = asyncio.get_running_loop(), Fixed()
+    fixed.call_soon, fixed.create_future = loop.call_soon, loop.create_future
+    asyncio._set_running_loop(fixed)
+    try:
+        with pytest.raises(StopIteration):
+            _crossing.turn().send(None)
+    finally:
+        asyncio._set_running_loop(loop)
+
+
 async def test_what_fits_into_a_turn_begins_in_it(monkeypatch, turns):
     monkeypatch.setattr(_turns, "SHARE", float("inf"))
     await asyncio.sleep(0)
@@ -99,7 +115,7 @@ async def test_portions_follow_the_time_that_they_take(monkeypatch, turns):
         turn_of[number] = turns.now
 
     await work(0)
-    loop.__dict__[_turns._ATTRIBUTE].since = -1e9  # the turn has been going on for long
+    _turns._turns[loop].since = -1e9  # the turn has been going on for long
     await asyncio.gather(*[work(number) for number in range(1, 100)])
     assert turn_of == sorted(turn_of)
     assert turn_of[-1] - turn_of[1] <= 8, "1, 2, 4, ... 64"
