@@ -3,6 +3,7 @@
 # ruff: noqa: F401, F403 - what is importable from here is part of the interface
 
 import logging
+import sys
 
 from . import (
     base,
@@ -70,3 +71,7 @@ class NullHandler(logging.Handler):
 
 
 logging.getLogger("plumpy").addHandler(NullHandler())
+
+if "kiwipy.rmq" in sys.modules:
+    # Now, and not when the first process is made, which may hold up a loop for it.
+    from . import _rabbitmq

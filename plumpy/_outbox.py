@@ -101,9 +101,7 @@ def outbox_for(communicator: kiwipy.Communicator) -> Outbox:
     """Return a new outbox of the kind that suits a communicator."""
     if answers_at_once(communicator):
         return InlineOutbox(communicator)
-    # Whoever has such a communicator has imported the module that defines it.
-    rabbitmq = sys.modules.get("kiwipy.rmq.threadcomms")
-    if rabbitmq is not None and type(communicator) is rabbitmq.RmqThreadCommunicator:
+    if is_rabbitmq(communicator):
         from plumpy._rabbitmq import RabbitOutbox
 
         outbox: Outbox = RabbitOutbox(communicator)
@@ -111,6 +109,13 @@ def outbox_for(communicator: kiwipy.Communicator) -> Outbox:
         outbox = ThreadOutbox(communicator)
     _all.add(outbox)
     return outbox
+
+
+def is_rabbitmq(communicator: Any) -> bool:
+    """Tell whether a communicator is kiwipy's for RabbitMQ, and no subclass of it."""
+    # Whoever has such a communicator has imported the module that defines it.
+    module = sys.modules.get("kiwipy.rmq.threadcomms")
+    return module is not None and type(communicator) is module.RmqThreadCommunicator
 
 
 def answers_at_once(communicator: kiwipy.Communicator) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Hashable
@@ -42,9 +41,7 @@ _lock = threading.Lock()
 
 def _parts_of(communicator: kiwipy.Communicator) -> _RabbitParts | None:
     communicator = _crossing.innermost(communicator)
-    # Whoever has such a communicator has imported the module that defines it.
-    module = sys.modules.get("kiwipy.rmq.threadcomms")
-    if module is None or type(communicator) is not module.RmqThreadCommunicator:
+    if not _outbox.is_rabbitmq(communicator):
         return None
     if communicator.is_closed():
         raise kiwipy.CommunicatorClosed

@@ -7,6 +7,7 @@ communicator such that subscribers run on a loop instead, and the caller gets th
 from __future__ import annotations
 
 import asyncio
+import importlib
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -113,6 +114,9 @@ class LoopCommunicator(kiwipy.Communicator):  # type: ignore[misc]
         """
         if communicator is None:
             raise ValueError("there is no communicator to wrap: it is None")
+        if _outbox.is_rabbitmq(communicator):
+            # Now, and not when the first process is made, which may hold up the loop for it.
+            importlib.import_module("plumpy._rabbitmq")
         self._communicator = communicator
         self._loop = loop if loop is not None else events.get_or_create_event_loop()
 

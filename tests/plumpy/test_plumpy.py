@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 
+import pytest
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
@@ -29,6 +30,29 @@ def test_importing_the_package_makes_its_modules_attributes() -> None:
         [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=True
     )
     assert run.stdout.split()[1] == "'plumpy.base.state_machine.State'>"
+
+
+_WRAPPED = (
+    "made = kiwipy.rmq.RmqThreadCommunicator; plumpy.wrap_communicator(made.__new__(made), 1)"
+)
+
+
+@pytest.mark.parametrize(
+    ("script", "here"),
+    [
+        ("import kiwipy, plumpy", False),
+        ("import plumpy, kiwipy.rmq", False),
+        ("import kiwipy.rmq, plumpy", True),
+        (f"import plumpy, kiwipy.rmq; {_WRAPPED}", True),
+    ],
+)
+def test_rabbitmq_is_imported_along_where_it_is_used(script: str, here: bool) -> None:
+    """Importing it with the first process held up the loop for 17 ms."""
+    script = f"{script}; import sys; print('plumpy._rabbitmq' in sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=True
+    )
+    assert run.stdout == f"{here}\n"
 
 
 def test_logger_has_a_handler_that_does_nothing() -> None:
