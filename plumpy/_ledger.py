@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -465,44 +463,6 @@ class Ledger:
     def recorded(self, pid: str) -> dict[str, str]:
         """Return what was recorded for a process."""
         return dict(self.read("SELECT key, value FROM effects WHERE pid = ? ORDER BY key", pid))
-
-
-class SqliteLedger(Ledger):
-    """In the file of a :class:`~plumpy.persistence.SqlitePersister`."""
-
-    def __init__(self, database: _sql.SqliteDatabase) -> None:
-        self._database = database
-        self._file = self._identity()
-        super().__init__()
-
-    def _identity(self) -> tuple[int, int] | None:
-        """Return what tells the file from every other, or None if there is none."""
-        try:
-            found = os.stat(self._database._path)
-        except FileNotFoundError:
-            return None
-        return found.st_dev, found.st_ino
-
-    @contextlib.contextmanager
-    def begin(self) -> Iterator[Execute]:
-        if self._identity() != self._file:
-            # What is written to a file without a name is seen by nobody, and lost.
-            raise PersistenceError(
-                f"the database {self._database._path} was removed or replaced while it was in use: "
-                "put it back, or start anew"
-            )
-        with self._database.transaction() as connection:
-            yield lambda statement, *parameters: _fetch(connection, statement, parameters)
-
-    def query(self, statement: str, *parameters: Any) -> list[Any]:
-        return self._database.run(statement, *parameters)
-
-
-def _fetch(connection: sqlite3.Connection, statement: str, parameters: tuple[Any, ...]) -> Any:
-    try:
-        return connection.execute(statement, parameters).fetchall()
-    except (sqlite3.InterfaceError, sqlite3.DataError) as exc:
-        raise ValueError(f"the database cannot store a value: {exc}") from exc
 
 
 def _held(lease: Lease, rows: list[Any]) -> list[Any]:

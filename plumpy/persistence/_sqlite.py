@@ -99,6 +99,6 @@ class SqlitePersister(SqlPersister):
 
     def ledger(self) -> Ledger:
         """Return the ledger of a :class:`plumpy.worker.Worker`, in the same file."""
-        from .._ledger import SqliteLedger
+        from .._sqlite_ledger import SqliteLedger
 
         return SqliteLedger(self._database)
