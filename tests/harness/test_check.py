@@ -470,6 +470,13 @@ class TestCannotFail:
                 except Exception:
                     pass
 
+            def test_held_beside_another():
+                try:
+                    assert str(1) == "1"
+                except Exception:
+                    pass
+                assert str(2) == "2"
+
             def test_that_passes_either_way():
                 try:
                     assert str(1) == "2"
@@ -501,10 +508,191 @@ class TestCannotFail:
         )
         assert {name: f.kind for name, f in found.items()} == {
             "test_swallowed": Kind.SWALLOWED_ASSERTION,
+            "test_held": Kind.SWALLOWED_ASSERTION,
             "test_that_passes_either_way": Kind.SWALLOWED_ASSERTION,
         }
         source = (tree / "test_it.py").read_text().splitlines()
         assert source[found["test_swallowed"].line - 1].strip() == 'assert str(1) == "2"'
+
+    def test_checks_that_cannot_fail_the_test(self, tree: Path) -> None:
+        found = findings(
+            tree,
+            """
+            import threading
+            from unittest import mock
+
+            def test_raises_what_it_expects():
+                with pytest.raises(Exception):
+                    raise Exception
+
+            def test_comparison():
+                str(1) == "2"
+
+            def test_generator():
+                (str(n) == "2" for n in [1])
+
+            def test_tuple():
+                assert (str(1) == "2", "text")
+
+            def test_mock():
+                calls = mock.NonCallableMock(spec_set=["called_with"])
+                calls.called_with = mock.Mock()
+                calls.called_with(3)
+
+            def test_after_return():
+                text = str(1)
+                return
+                assert text == "2"
+
+            def test_never_called():
+                def check():
+                    assert str(1) == "2"
+
+            @pytest.mark.asyncio
+            async def test_callback_that_comes_too_late():
+                def check():
+                    assert str(1) == "2"
+                asyncio.get_running_loop().call_later(60, check)
+
+            @pytest.mark.asyncio
+            async def test_task_whose_failure_nobody_sees():
+                async def check():
+                    assert str(1) == "2"
+                await asyncio.wait([asyncio.create_task(check())])
+
+            async def fails():
+                assert str(1) == "2"
+
+            @pytest.mark.asyncio
+            async def test_task_of_the_module():
+                await asyncio.gather(fails(), return_exceptions=True)
+
+            @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+            def test_thread():
+                def check():
+                    assert str(1) == "2"
+                thread = threading.Thread(target=check)
+                thread.start()
+                thread.join()
+            """,
+        )
+        swallowed = {
+            "test_task_whose_failure_nobody_sees",
+            "test_task_of_the_module",
+            "test_thread",
+        }
+        nothing = {
+            "test_raises_what_it_expects",
+            "test_comparison",
+            "test_generator",
+            "test_tuple",
+            "test_mock",
+            "test_after_return",
+            "test_never_called",
+            "test_callback_that_comes_too_late",
+        }
+        assert {name: finding.kind for name, finding in found.items()} == {
+            **dict.fromkeys(swallowed, Kind.SWALLOWED_ASSERTION),
+            **dict.fromkeys(nothing, Kind.ASSERTS_NOTHING),
+        }
+        assert "'check', whose body was never entered" in found["test_never_called"].seen
+
+    def test_something_else_that_asserts(self, tree: Path) -> None:
+        (tree / "conftest.py").write_text(
+            "import pytest\n"
+            "@pytest.fixture\n"
+            "def leaves_nothing():\n    yield\n    assert str(1) == '1'\n"
+            "@pytest.fixture\n"
+            "def prove():\n"
+            "    def prove(value):\n        assert value\n"
+            "    return prove\n"
+        )
+        (tree / "tools_for_tests.py").write_text("def prove(value):\n    assert value\n")
+        assert not kinds(
+            tree,
+            """
+            from unittest import mock
+
+            import tools_for_tests
+            from tools_for_tests import prove as other
+
+            def here(value):
+                assert value
+
+            def proven(function):
+                @functools.wraps(function)
+                def wrapper(*args):
+                    function(*args)
+                    assert str(1)
+                return wrapper
+
+            class Prover:
+                def prove(self):
+                    assert str(1)
+
+            class Case(unittest.TestCase):
+                def prove(self):
+                    assert str(1)
+
+                def test_method(self):
+                    self.prove()
+                    str(1) == "1"
+
+            class SetUp(unittest.TestCase):
+                def tearDown(self):
+                    assert str(1)
+
+                def test_set_up(self):
+                    str(1) == "1"
+
+            def test_function():
+                here(str(1))
+                str(1) == "1"
+
+            def test_import():
+                other(str(1))
+                str(1) == "1"
+
+            def test_module():
+                tools_for_tests.prove(str(1))
+                str(1) == "1"
+
+            def test_class():
+                Prover().prove()
+                str(1) == "1"
+
+            def test_fixture(leaves_nothing):
+                str(1) == "1"
+
+            def test_function_of_a_fixture(prove):
+                prove(str(1))
+                str(1) == "1"
+
+            @proven
+            def test_decorator():
+                str(1) == "1"
+
+            def test_retry():
+                seen = []
+                def twice():
+                    seen.append(1)
+                    assert len(seen) == 2
+                for _ in range(2):
+                    try:
+                        twice()
+                    except AssertionError:
+                        pass
+
+            @pytest.mark.asyncio
+            async def test_callback_that_must_not_run():
+                def refuse():
+                    raise AssertionError("it ran")
+                asyncio.get_running_loop().call_later(60, refuse).cancel()
+
+            def test_names_that_answer_to_anything():
+                mock.call.called_with(1)
+            """,
+        )
 
     def test_decorator_that_never_calls_the_test(self, tree: Path) -> None:
         assert kinds(

@@ -6,22 +6,21 @@ Every rule errs towards silence: a body that could fail in any way is left alone
 from __future__ import annotations
 
 import ast
+import builtins
 import re
-from collections.abc import Iterator
-from typing import NamedTuple
+import sys
+import sysconfig
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType, ModuleType
+from typing import Any, NamedTuple
 
+from .checks import HOLDS_FOR_OBJECTS
 from .functions import FunctionNode, called_name, walk_body
 
-# What a call that can fail a test tends to be named; more matches mean fewer findings.
-_ASSERTING = re.compile(
-    r"assert|raises|warns|deprecated|fail|expect|verify|check|should|match", re.I
-)
 _EXPECTING = re.compile(r"raises|warns|deprecated|suppress|catch", re.I)
-_TELLING = {"print", "debug", "info", "warning", "error", "exception", "log"}
-_SWALLOWING = {"Exception", "BaseException", "AssertionError"}
-#: Assertions of unittest that hold for any object, as a coroutine is one.
-_HOLDS_FOR_OBJECTS = {"assertTrue", "assertIsNotNone", "assert_"}
-_UNCALLED = re.compile(r"assert_?[a-zA-Z]")
+_RAISING = {"raises", "assertRaises", "assertRaisesRegex", "suppress"}
+
+_STOCK = sysconfig.get_path("stdlib")
 
 _PURE: tuple[type[ast.AST], ...] = (
     ast.Constant,
@@ -33,6 +32,7 @@ _PURE: tuple[type[ast.AST], ...] = (
     ast.BinOp,
     ast.UnaryOp,
     ast.Compare,
+    ast.Attribute,
     ast.IfExp,
     ast.boolop,
     ast.operator,
@@ -84,14 +84,68 @@ def _is_pure(expression: ast.expr | None, constants: set[str]) -> bool:
     return True
 
 
-def cannot_fail(function: FunctionNode, ran: list[int]) -> str | None:
+def _is_stock_exception(expression: ast.expr, names: Mapping[str, Any]) -> bool:
+    """Whether it names an exception of Python's own, or several: nothing that is under test."""
+    if isinstance(expression, ast.Tuple):
+        return all(_is_stock_exception(part, names) for part in expression.elts)
+    path = []
+    step = expression
+    while isinstance(step, ast.Attribute):
+        path.append(step.attr)
+        step = step.value
+    if not isinstance(step, ast.Name):
+        return False
+    value = names.get(step.id, getattr(builtins, step.id, None))
+    for attribute in reversed(path):
+        value = getattr(value, attribute, None) if isinstance(value, ModuleType) else None
+    if not isinstance(value, type) or not issubclass(value, BaseException):
+        return False
+    file = getattr(sys.modules.get(value.__module__), "__file__", None) or _STOCK
+    return file.startswith(_STOCK) and "-packages" not in file
+
+
+def _given(call: ast.Call) -> list[ast.expr]:
+    return [*call.args, *(keyword.value for keyword in call.keywords)]
+
+
+def _raises_itself(statement: ast.stmt, names: Mapping[str, Any], constants: set[str]) -> bool:
+    """Whether it expects, or is, an exception that only the test itself can raise."""
+    if isinstance(statement, ast.Raise):
+        kind = statement.exc
+        if isinstance(kind, ast.Call):
+            if not all(_is_pure(one, constants) for one in _given(kind)):
+                return False
+            kind = kind.func
+        stock = kind is not None and _is_stock_exception(kind, names)
+        return stock and _is_pure(statement.cause, constants)
+    if not isinstance(statement, ast.With):
+        return False
+    for item in statement.items:
+        call = item.context_expr
+        if not isinstance(call, ast.Call) or called_name(call) not in _RAISING:
+            return False
+        for one in _given(call):
+            if not _is_pure(one, constants) and not _is_stock_exception(one, names):
+                return False
+        if isinstance(item.optional_vars, ast.Name):
+            constants.add(item.optional_vars.id)
+        elif item.optional_vars is not None:
+            return False
+    return True
+
+
+def cannot_fail(
+    function: FunctionNode, ran: list[int], names: Mapping[str, Any] = MappingProxyType({})
+) -> str | None:
     """Say why no run of this body can fail, if every statement that ran works on constants only.
 
     :param ran: the lines that were executed
+    :param names: what the module of the function defines
     """
     lines = set(ran)
     constants: set[str] = set()
     asserted: int | None = None
+    raised: int | None = None
     for statement in _statements(function.body):
         if not _ran(statement, lines):
             continue
@@ -122,116 +176,17 @@ def cannot_fail(function: FunctionNode, ran: list[int]) -> str | None:
         elif isinstance(statement, (ast.Return, ast.Expr)):
             if not _is_pure(statement.value, constants):
                 return None
+        elif isinstance(statement, (ast.Raise, ast.With)):
+            if not _raises_itself(statement, names, constants):
+                return None
+            raised = statement.lineno
         elif not isinstance(statement, (ast.Pass, ast.Break, ast.Continue)):
             return None
+    if raised is not None:
+        return f"the exception is raised by the test itself, on line {raised}, and by nothing else"
     if asserted is not None:
         return f"the assertion on line {asserted} compares constants"
     return "no statement that ran can fail"
-
-
-def swallowed_assertion(function: FunctionNode, ran: list[int]) -> int | None:
-    """The line of an ``assert`` that did not hold and was caught by the test itself.
-
-    Only where a handler that does nothing follows at once, outside any loop, which would be a
-    retry. One that names AssertionError means it if the block goes on after the assertion: what
-    follows may fail the test.
-    """
-    for attempt in _tries(function.body):
-        handler = _swallower(attempt)
-        inside = _extent(attempt.body, ran)
-        if handler is None or not inside or not _extent(handler.body, ran):
-            continue
-        meant = getattr(handler.type, "id", "") == "AssertionError"
-        for node in attempt.body[-1:] if meant else attempt.body:
-            if isinstance(node, ast.Assert) and _extent([node], [inside[-1]]):
-                return node.lineno
-    return None
-
-
-def hidden_assertion(function: FunctionNode, ran: list[int]) -> int | None:
-    """The line of an ``assert`` that ran in a ``suppress()`` of its failure, outside any loop.
-
-    None if the test has anything else that is there to fail it.
-    """
-    for statement in _statements(function.body):
-        if isinstance(statement, (ast.For, ast.AsyncFor, ast.While)):
-            return None
-        if not isinstance(statement, ast.With):
-            continue
-        calls = [item.context_expr for item in statement.items]
-        hides = any(
-            isinstance(call, ast.Call)
-            and called_name(call) == "suppress"
-            and any(getattr(kind, "id", "") in _SWALLOWING for kind in call.args)
-            for call in calls
-        )
-        for node in statement.body if hides else ():
-            if isinstance(node, ast.Assert) and _extent([node], ran):
-                return None if asserts_anything(function, node.lineno) else node.lineno
-    return None
-
-
-def uncalled_assertion(function: FunctionNode, ran: list[int]) -> int | None:
-    """The line of a statement that ran and names an assertion without calling it.
-
-    None if the test has anything else that is there to fail it.
-    """
-    if asserts_anything(function, besides=0):
-        return None
-    for statement in _statements(function.body):
-        value = statement.value if isinstance(statement, ast.Expr) else None
-        if isinstance(value, ast.Attribute) and _UNCALLED.match(value.attr):
-            return statement.lineno if _extent([statement], ran) else None
-    return None
-
-
-def _tries(block: list[ast.stmt]) -> Iterator[ast.Try]:
-    for statement in block:
-        if isinstance(statement, ast.Try):
-            yield statement
-        if isinstance(statement, (ast.Try, ast.If, ast.With, ast.AsyncWith)):
-            yield from _tries(statement.body)
-            yield from _tries(getattr(statement, "orelse", []))
-
-
-def _swallower(attempt: ast.Try) -> ast.ExceptHandler | None:
-    if attempt.finalbody or attempt.orelse or len(attempt.handlers) != 1:
-        return None
-    handler = attempt.handlers[0]
-    if handler.type is not None and getattr(handler.type, "id", "") not in _SWALLOWING:
-        return None
-    for statement in handler.body:
-        value = getattr(statement, "value", None)
-        silent = isinstance(statement, ast.Pass) or (
-            isinstance(statement, ast.Expr)
-            and (
-                isinstance(value, ast.Constant)
-                or (isinstance(value, ast.Call) and called_name(value) in _TELLING)
-            )
-        )
-        if not silent:
-            return None
-    return handler
-
-
-def _extent(block: list[ast.stmt], ran: list[int]) -> list[int]:
-    first, last = block[0].lineno, block[-1].end_lineno or block[-1].lineno
-    return [line for line in ran if first <= line <= last]
-
-
-def asserts_anything(function: FunctionNode, besides: int) -> bool:
-    """Whether the body has something that is there to fail it.
-
-    :param besides: a line that does not count
-    """
-    for node in walk_body(function):
-        if isinstance(node, ast.Assert) and node.lineno != besides:
-            return True
-        if isinstance(node, ast.Call) and _ASSERTING.search(called_name(node)):
-            return True
-        if isinstance(node, ast.Raise):
-            return True
-    return False
 
 
 def coroutine_use(function: FunctionNode, line: int, name: str) -> CoroutineUse | None:
@@ -282,7 +237,7 @@ def _use_of(
     if isinstance(parent, ast.Assert) and step is parent.test:
         return CoroutineUse("asserted", line)
     if isinstance(parent, ast.Call) and [step] == parent.args[:1]:
-        holds = called_name(parent) in _HOLDS_FOR_OBJECTS
+        holds = called_name(parent) in HOLDS_FOR_OBJECTS
         return CoroutineUse("asserted", line) if holds else None
     if isinstance(parent, ast.Assign) and step is expression and len(parent.targets) == 1:
         target = parent.targets[0]

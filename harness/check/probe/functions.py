@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
-from collections.abc import Iterator
-from types import CodeType
+from collections.abc import Iterable, Iterator
+from types import CodeType, ModuleType
 from typing import Any, Union
 
 FunctionNode = Union[ast.FunctionDef, ast.AsyncFunctionDef]  # noqa: UP007 (Python 3.8)
@@ -24,11 +24,11 @@ def innermost(function: Any) -> Any:
             function = function.__func__
         elif isinstance(function, (functools.partial, functools.partialmethod)):
             function = function.func
-        elif hasattr(getattr(function, "hypothesis", None), "inner_test"):
-            function = function.hypothesis.inner_test
         else:
-            # Read from the instance: a Mock would invent the attribute.
-            function = getattr(function, "__dict__", {}).get("__wrapped__", function)
+            # Read from the instance: a Mock would invent the attributes.
+            own = getattr(function, "__dict__", {})
+            wrapped = getattr(own.get("hypothesis"), "inner_test", function)
+            function = own.get("__wrapped__", wrapped)
     return function
 
 
@@ -46,6 +46,41 @@ def is_async(code: CodeType) -> bool:
 def is_generator(code: CodeType) -> bool:
     """Whether calling it makes a generator of either kind."""
     return bool(code.co_flags & _GENERATOR) and not code.co_flags & _COROUTINE
+
+
+def inside(code: CodeType) -> Iterator[CodeType]:
+    """The functions that a body defines, and those that these define."""
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            if not constant.co_name.startswith("<"):
+                yield constant
+            yield from inside(constant)
+
+
+def named(function: Any, places: Iterable[Any] = ()) -> Iterator[Any]:
+    """What a function, or one inside it, takes by name from its module.
+
+    :param places: where else the names are looked up
+    """
+    code = body_of(function)
+    if code is None:
+        return
+    namespaces = [getattr(innermost(function), "__globals__", {}), *map(vars, places)]
+    for name in {name for one in (code, *inside(code)) for name in one.co_names}:
+        yield from (space[name] for space in namespaces if name in space)
+
+
+def taken(function: Any, places: Iterable[Any] = ()) -> Iterator[Any]:
+    """The functions that a function may call, also through a module or a class that it names.
+
+    :param places: where else the names are looked up: the class of a method, and its bases
+    """
+    modules = [value for value in named(function) if type(value) is ModuleType]
+    for value in named(function, (*places, *modules)):
+        if issubclass(type(value), type):
+            yield from vars(value).values()
+        else:
+            yield value
 
 
 @functools.lru_cache(maxsize=256)

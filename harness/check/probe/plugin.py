@@ -7,65 +7,28 @@ import os
 import platform
 import re
 import sys
-import unittest
 from collections.abc import Iterator
 from types import CodeType
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from . import body
+from . import body, checks
 from .coroutines import UnawaitedRecorder
-from .functions import body_of, innermost, is_async, is_generator, source_of
+from .functions import (
+    FunctionNode,
+    body_of,
+    innermost,
+    is_async,
+    is_generator,
+    source_of,
+)
+from .surroundings import Fixture, Watch, children_ended
 from .watch import make_watcher
-
-try:
-    import resource
-except ImportError:  # not on Windows
-    resource = None  # type: ignore[assignment]
 
 # Words of pytest and its plugins when they skip, instead of run, what they cannot run.
 _NO_RUNNER = re.compile(r"async def|coroutine|no async plugin", re.I)
 _NO_GENERATORS = re.compile(r"generator|yield tests", re.I)
-_SETUPS = (
-    "setUp",
-    "tearDown",
-    "asyncSetUp",
-    "asyncTearDown",
-    "setUpClass",
-    "setup_method",
-    "teardown_method",
-    "setup_class",
-)
-_MODULE_SETUPS = ("setUpModule", "setup_module", "setup_function", "teardown_function")
-
-
-class Fixture(NamedTuple):
-    """An async fixture whose value was handed out as it is."""
-
-    name: str
-    code: CodeType
-
-
-class Watch:
-    """What is known about the test that runs now."""
-
-    def __init__(self, item: pytest.Function) -> None:
-        self.item = item
-        self.raw = item.obj
-        self.code = body_of(self.raw)
-        self.wrapped = innermost(self.raw) is not getattr(self.raw, "__func__", self.raw)
-        self.outcome = ""
-        self.reason = ""
-        self.skipped_by_plugin = False
-        self.blind = False
-        self.children = _children()
-        self.fixtures: list[Fixture] = []
-
-
-def _children() -> int:
-    """A number that grows with every child process that has ended."""
-    return 0 if resource is None else resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt
 
 
 class Plugin:
@@ -146,8 +109,9 @@ class Plugin:
         if isinstance(item, pytest.Function):
             self._watch = Watch(item)
             if self._watch.code is not None:
-                self._watcher.watch(self._watch.code)
-            for function in self._async_setups(item):
+                for code in (self._watch.code, *self._watch.inside, *self._watch.beside):
+                    self._watcher.watch(code)
+            for function in self._watch.async_setups():
                 self._watcher.watch(function)
         self._recorder.begin()
         self._watcher.begin()
@@ -162,7 +126,7 @@ class Plugin:
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_call(self) -> Iterator[None]:
         if self._watch is not None:
-            self._watch.children = _children()
+            self._watch.children = children_ended()
         yield
 
     @pytest.hookimpl(hookwrapper=True)
@@ -233,7 +197,7 @@ class Plugin:
         passed = watch.outcome in ("passed", "xpassed")
         dropped = any(unawaited.code is code for unawaited in self._recorder.seen)
         # Without a dropped coroutine a body may have run unseen: in a child, or under a debugger.
-        if not dropped and (watch.blind or watch.children != _children()):
+        if not dropped and (watch.blind or watch.children != children_ended()):
             return []
         not_run = watch.outcome in ("xfailed", "skipped") and _NO_GENERATORS.search(watch.reason)
         by_runner = is_async(code) and _was_not_run(watch)
@@ -247,7 +211,7 @@ class Plugin:
             kind = "generator-test"
         elif not is_async(code):
             kind = "never-entered"
-        elif self._is_testcase(watch.item):
+        elif watch.is_testcase():
             kind = "async-in-testcase"
             if marks:
                 seen += f"; the mark {marks[0]!r} has no effect in a unittest.TestCase"
@@ -262,6 +226,8 @@ class Plugin:
 
     def _shown_by_body(self, watch: Watch, code: CodeType) -> list[dict[str, Any]]:
         source = source_of(code)
+        found = [] if source is None or watch.blind else self._checks(watch, code, source)
+        can_fail = any(not check.kind for check in found)
         for unawaited in self._recorder.seen:
             if unawaited.code is None or unawaited.expected or self._is_filtered(watch):
                 continue
@@ -272,7 +238,7 @@ class Plugin:
             use = body.coroutine_use(source, unawaited.line, what)
             if use is None:
                 continue
-            if use.how == "dropped" and body.asserts_anything(source, besides=0):
+            if use.how == "dropped" and can_fail:
                 continue
             seen = f"passed; the coroutine {what!r} was {_USES[use.how]}, its body never entered"
             return [self._finding("coroutine-not-awaited", code, seen, unawaited.line)]
@@ -282,23 +248,38 @@ class Plugin:
         if source is None or watch.blind:
             return []
         lines = self._watcher.lines(code)
-        swallowed = body.swallowed_assertion(source, lines)
+        swallowed = checks.swallowed_assertion(source, lines)
         if swallowed is not None:
             seen = "passed; this assertion did not hold and the test caught it"
             return [self._finding("swallowed-assertion", code, seen, swallowed)]
-        hidden = body.hidden_assertion(source, lines)
-        if hidden is not None:
-            seen = "passed; whether this assertion holds or not, the block around it hides it"
-            return [self._finding("swallowed-assertion", code, seen, hidden)]
-        uncalled = body.uncalled_assertion(source, lines)
-        if uncalled is not None:
-            seen = "passed; this statement names an assertion and does not call it"
-            return [self._finding("asserts-nothing", code, seen, uncalled)]
-        if self._nothing_else_can_fail(watch):
-            why = body.cannot_fail(source, lines)
+        if found and not can_fail:
+            return [self._finding(found[0].kind, code, f"passed; {found[0].why}", found[0].line)]
+        if watch.is_all_there_is():
+            names = getattr(innermost(watch.raw), "__globals__", {})
+            why = body.cannot_fail(source, lines, names)
             if why is not None:
                 return [self._finding("asserts-nothing", code, f"passed; {why}")]
         return []
+
+    def _checks(self, watch: Watch, code: CodeType, source: FunctionNode) -> list[checks.Check]:
+        """All that is there to fail the test, in its body and in what it calls."""
+        ran: dict[FunctionNode, checks.Ran] = {source: checks.Ran(self._watcher.lines(code))}
+        # A body that is entered in a child process is not seen to be.
+        unseen = watch.children != children_ended()
+        for one in (*watch.inside, *watch.beside):
+            node = source_of(one)
+            if node is not None:
+                entered = unseen or self._watcher.entered(one)
+                failed = self._watcher.failed(one)
+                ran[node] = checks.Ran(self._watcher.lines(one), entered, failed)
+        found = checks.checks_of(source, ran, self._watcher.mocks(code))
+        for one in watch.beside:
+            node = source_of(one)
+            if node is not None and ran[node].entered:
+                found += checks.checks_of_function(node, ran)
+        if found and all(check.kind for check in found) and watch.others_assert():
+            found.append(checks.Check(source.lineno))
+        return found
 
     def _fixtures_unawaited(self, watch: Watch) -> list[dict[str, Any]]:
         for name, value in (getattr(watch.item, "funcargs", None) or {}).items():
@@ -319,26 +300,10 @@ class Plugin:
                 code,
                 f"passed; {code.co_name!r} is async and its body was never entered",
             )
-            for code in self._async_setups(watch.item)
+            for code in watch.async_setups()
             if not self._watcher.ever_entered(code)
         ]
         return found
-
-    @staticmethod
-    def _is_testcase(item: pytest.Function) -> bool:
-        owner = getattr(item, "cls", None)
-        return isinstance(owner, type) and issubclass(owner, unittest.TestCase)
-
-    @staticmethod
-    def _async_setups(item: pytest.Function) -> list[CodeType]:
-        owner = getattr(item, "cls", None)
-        codes = [body_of(getattr(owner, name, None)) for name in _SETUPS]
-        # What unittest itself defines does nothing, and is not called outside its own async case.
-        return [
-            code
-            for code in codes
-            if code is not None and is_async(code) and code.co_filename != _UNITTEST_ASYNC
-        ]
 
     @staticmethod
     def _is_filtered(watch: Watch) -> bool:
@@ -348,59 +313,14 @@ class Plugin:
             for argument in mark.args
         )
 
-    def _nothing_else_can_fail(self, watch: Watch) -> bool:
-        """Whether the body is all there is: no fixture, set-up or decorator of the project ran."""
-        item = watch.item
-        if watch.wrapped:
-            return False
-        own = {
-            name
-            for mark in item.iter_markers("parametrize")
-            for name in re.split(r"[,\s]+", _names_of(mark))
-        }
-        callspec = getattr(item, "callspec", None)
-        if callspec is not None and not set(callspec.params) <= own:
-            return False
-        for name in getattr(item, "fixturenames", ()):
-            definitions = item._fixtureinfo.name2fixturedefs.get(name, ())
-            for definition in definitions:
-                code = body_of(definition.func)
-                if code is None or not _is_installed(code.co_filename):
-                    return False
-        owner = getattr(item, "cls", None)
-        for name in _SETUPS:
-            code = body_of(getattr(owner, name, None))
-            if code is not None and not _is_installed(code.co_filename):
-                return False
-        return not any(hasattr(item.module, name) for name in _MODULE_SETUPS)
-
 
 _OUTCOMES = os.path.join("_pytest", "outcomes.py")
 _PYTHON = os.path.join("_pytest", "python.py")
-_UNITTEST_ASYNC = getattr(
-    body_of(getattr(getattr(unittest, "IsolatedAsyncioTestCase", None), "asyncSetUp", None)),
-    "co_filename",
-    "",
-)
-_LIBRARY = os.path.dirname(os.path.abspath(unittest.__file__))
 _USES = {
     "dropped": "created and dropped",
     "returned": "returned to nobody who awaits it",
     "asserted": "asserted on, which always holds",
 }
-
-
-def _is_installed(path: str) -> bool:
-    """Whether the file belongs to an installed distribution or to Python, not to the project."""
-    parts = re.split(r"[\\/]", path)
-    return bool({"site-packages", "dist-packages"} & set(parts)) or path.startswith(
-        (os.path.dirname(_LIBRARY), "<")
-    )
-
-
-def _names_of(mark: Any) -> str:
-    names = mark.args[0] if mark.args else mark.kwargs.get("argnames", "")
-    return names if isinstance(names, str) else ",".join(names)
 
 
 def _outcome_of(report: Any) -> str:
