@@ -3,31 +3,12 @@
 import asyncio
 import concurrent.futures
 import time
-from typing import Any, List
 
 import kiwipy
 
 import plumpy
 from harness.scenario import scenario
-from scenarios._processes import Waits
-from scenarios._rabbitmq import OWN, answer, connect
-
-
-async def answered(send, *args):
-    """Send a message from another thread; return what comes back, None if nothing does."""
-
-    def elsewhere():
-        future = send(*args)
-        try:
-            while isinstance(future, concurrent.futures.Future):
-                future = future.result(timeout=3)
-        except concurrent.futures.TimeoutError:
-            return None
-        except Exception as error:
-            return error
-        return "nothing" if future is None else future
-
-    return await asyncio.get_event_loop().run_in_executor(None, elsewhere)
+from scenarios._rabbitmq import OWN, connect
 
 
 @scenario(
@@ -44,14 +25,15 @@ async def test_cancelled_subscriber_answers_its_caller(amqp_url: str) -> None:
     Fix: answer a cancellation as one; plumpy.wrap_communicator() of this project does.
     """
 
-    def cancelled(*_: Any) -> None:
+    def cancelled(*_: object) -> None:
         raise asyncio.CancelledError
 
     communicator = connect(amqp_url)
     communicator.add_rpc_subscriber(cancelled, "me")
-    seen = await answered(communicator.rpc_send, "me", None)
-    await answer(communicator.close)
-    assert seen is not None, "there was no answer"
+    answer = asyncio.wrap_future(communicator.rpc_send("me", None))
+    await asyncio.wait([answer], timeout=3)
+    communicator.close()
+    assert answer.done(), "there was no answer"
 
 
 @scenario(
@@ -70,15 +52,20 @@ async def test_cancelled_wrapped_subscriber_answers_its_caller(amqp_url: str) ->
     Fix: the cancellation is the answer.
     """
 
-    async def cancelled(*_: Any) -> None:
+    async def cancelled(*_: object) -> None:
         raise asyncio.CancelledError
 
     communicator = connect(amqp_url)
     wrapped = plumpy.wrap_communicator(communicator, asyncio.get_event_loop())
-    await answer(wrapped.add_rpc_subscriber, cancelled, "me")
-    seen = await answered(communicator.rpc_send, "me", None)
-    await answer(communicator.close)
-    assert seen is not None, "there was no answer"
+    wrapped.add_rpc_subscriber(cancelled, "me")
+
+    async def call() -> None:
+        await asyncio.wrap_future(await asyncio.wrap_future(communicator.rpc_send("me", None)))
+
+    answer = asyncio.ensure_future(call())
+    await asyncio.wait([answer], timeout=3)
+    communicator.close()
+    assert answer.done(), "there was no answer"
 
 
 @scenario(
@@ -95,19 +82,15 @@ async def test_cancelled_task_is_answered(amqp_url: str) -> None:
     Fix: answer that it was cancelled, and acknowledge.
     """
 
-    def cancelled(*_: Any) -> None:
+    def cancelled(*_: object) -> None:
         raise kiwipy.CancelledError
 
     communicator = connect(amqp_url)
     communicator.add_task_subscriber(cancelled)
-    seen = await answered(communicator.task_send, "task")
-    await answer(communicator.close)
-    assert seen is not None, "there was no answer"
-
-
-def connect_badly(url: str) -> Any:
-    """Return a communicator that sends what is neither text nor YAML."""
-    return connect(url, encoder=lambda _: b"\xff\xfe\xfa")
+    answer = asyncio.wrap_future(communicator.task_send("task"))
+    await asyncio.wait([answer], timeout=3)
+    communicator.close()
+    assert answer.done(), "there was no answer"
 
 
 @scenario(
@@ -124,16 +107,17 @@ async def test_malformed_call_is_answered_with_an_error(amqp_url: str) -> None:
     Cause: the message is acknowledged and then decoded, outside of what answers exceptions.
     Fix: what cannot be read is answered with an error.
     """
-    communicator, bad = connect(amqp_url), connect_badly(amqp_url)
-    process = Waits(communicator=communicator)
-    task = asyncio.ensure_future(process.step_until_terminated())
-    await answer(plumpy.RemoteProcessThreadController(communicator).get_status, process.pid)
-    seen = await answered(bad.rpc_send, str(process.pid), "hello")
+    communicator = connect(amqp_url)
+    bad = connect(amqp_url, encoder=lambda _: b"\xff\xfe\xfa")  # neither text nor YAML
+    process = plumpy.Process(communicator=communicator)
+    await plumpy.RemoteProcessController(communicator).get_status(process.pid)
+    answer = asyncio.wrap_future(bad.rpc_send(str(process.pid), "hello"))
+    await asyncio.wait([answer], timeout=3)
     process.kill()
-    await asyncio.wait([task], timeout=2)
-    await answer(bad.close)
-    await answer(communicator.close)
-    assert isinstance(seen, Exception), "the answer to nonsense was %r" % (seen,)
+    bad.close()
+    communicator.close()
+    assert answer.done(), "there was no answer"
+    assert answer.exception(), "the answer to nonsense was %r" % answer.result()
 
 
 @scenario(
@@ -150,13 +134,16 @@ async def test_malformed_task_is_answered_with_an_error(amqp_url: str) -> None:
     Cause: the queue decodes the task outside of what answers exceptions.
     Fix: what cannot be read is answered with an error and acknowledged.
     """
-    communicator, bad = connect(amqp_url), connect_badly(amqp_url)
+    communicator = connect(amqp_url)
+    bad = connect(amqp_url, encoder=lambda _: b"\xff\xfe\xfa")  # neither text nor YAML
     wrapped = plumpy.wrap_communicator(communicator, asyncio.get_event_loop())
-    await answer(wrapped.add_task_subscriber, lambda _, task: task)
-    seen = await answered(bad.task_send, "hello")
-    await answer(bad.close)
-    await answer(communicator.close)
-    assert isinstance(seen, Exception), "the answer to nonsense was %r" % (seen,)
+    wrapped.add_task_subscriber(lambda _, task: task)
+    answer = asyncio.wrap_future(bad.task_send("hello"))
+    await asyncio.wait([answer], timeout=3)
+    bad.close()
+    communicator.close()
+    assert answer.done(), "there was no answer"
+    assert answer.exception(), "the answer to nonsense was %r" % answer.result()
 
 
 @scenario(
@@ -174,42 +161,37 @@ async def test_rejected_task_does_not_go_round_and_round(amqp_url: str) -> None:
     Cause: a rejected task goes back to the queue, which offers it again at once.
     Fix: it goes back after a pause that grows, and not for ever.
     """
-    offers: List[Any] = []
+    offers = []
 
-    def rejects(_: Any, task: Any) -> Any:
+    def rejects(_: object, task: object) -> None:
         offers.append(task)
         raise kiwipy.TaskRejected
 
     communicator = connect(amqp_url)
     wrapped = plumpy.wrap_communicator(communicator, asyncio.get_event_loop())
-    await answer(wrapped.add_task_subscriber, rejects)
-    await answer(communicator.task_send, "unknown", True)
+    wrapped.add_task_subscriber(rejects)
+    communicator.task_send("unknown", True)
     end = time.monotonic() + 3
     while len(offers) < 10 and time.monotonic() < end:
         await asyncio.sleep(0.01)
-    await answer(communicator.close)
+    communicator.close()
     assert offers, "the task did not come"
     assert len(offers) < 10, "the task came %d times" % len(offers)
 
 
-async def send_unreadable_task(url: str) -> None:
+async def send_unreadable_task(url):
     """Send a task whose correlation id is no UTF-8."""
     import aio_pika
-    import pamqp.encode
 
-    encode = pamqp.encode.METHODS["shortstr"]
+    class NoText(str):
+        def encode(self, *_):
+            return b"\xff"
 
-    def broken(value: Any) -> Any:
-        return b"\x01\xff" if value == "broken" else encode(value)
-
-    connection = await aio_pika.connect(url)
-    channel = await connection.channel()
-    exchange = await channel.get_exchange(OWN + ".tasks", ensure=False)
-    pamqp.encode.METHODS["shortstr"] = broken
-    message = aio_pika.Message(b"[task, false]", correlation_id="broken")
-    await exchange.publish(message, routing_key=OWN)
-    pamqp.encode.METHODS["shortstr"] = encode
-    await connection.close()
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        message = aio_pika.Message(b"[task, false]")
+        message.correlation_id = NoText("id")
+        await channel.default_exchange.publish(message, routing_key=OWN["task_queue"])
 
 
 @scenario(
@@ -229,16 +211,19 @@ async def test_message_with_an_unreadable_property_closes_no_connection(amqp_url
     Fix: such a message is refused like any other that is malformed.
     """
     communicator, other = connect(amqp_url), connect(amqp_url)
-    lost: List[Any] = []
+    lost = []
+    communicator.add_close_callback(lambda *args: lost.append(args))
     wrapped = plumpy.wrap_communicator(communicator, asyncio.get_event_loop())
-    await answer(wrapped.add_task_subscriber, lambda _, task: task)
-    assert await answer(other.task_send, "before") == "before"
-    communicator._communicator._connection.close_callbacks.add(lambda *args: lost.append(args))
+    wrapped.add_task_subscriber(lambda _, task: task)
+    await asyncio.wrap_future(other.task_send("before"))
     await send_unreadable_task(amqp_url)
     end = time.monotonic() + 3
     while not lost and time.monotonic() < end:
         await asyncio.sleep(0.05)
     assert not lost, "the connection was closed: %r" % (lost,)
-    assert await answer(other.task_send, "after") == "after"
-    await answer(other.close)
-    await answer(communicator.close)
+    answer = other.task_send("after")
+    while isinstance(answer, concurrent.futures.Future):
+        answer = await asyncio.wrap_future(answer)
+    assert answer == "after"
+    other.close()
+    communicator.close()

@@ -5,13 +5,11 @@ import concurrent.futures
 import threading
 import time
 import unittest
-from typing import Any, List
+from typing import Any
 
 import plumpy
 from harness.scenario import scenario
-from scenarios._processes import Waits, check_asyncio
-from scenarios._rabbitmq import answer, connect
-from scenarios._threads import slow_callers
+from scenarios._rabbitmq import connect
 
 
 def _plant_deaf_processes() -> None:
@@ -26,7 +24,6 @@ def _plant_deaf_processes() -> None:
     library="plumpy",
     planted=_plant_deaf_processes,
     python=">=3.9",
-    prepare=check_asyncio,
 )
 async def test_process_is_controlled_by_rpc_while_it_runs(amqp_url: str) -> None:
     """Symptom: none: a guard for the way that works.
@@ -34,18 +31,23 @@ async def test_process_is_controlled_by_rpc_while_it_runs(amqp_url: str) -> None
     Cause: the communicator has a thread of its own; what it receives is scheduled on the process's
     loop.
     """
+
+    class Waits(plumpy.Process):
+        def run(self) -> plumpy.Wait:
+            return plumpy.Wait()
+
     communicator = connect(amqp_url)
     process = Waits(communicator=communicator)
-    controller = plumpy.RemoteProcessThreadController(communicator)
+    controller = plumpy.RemoteProcessController(communicator)
     task = asyncio.ensure_future(process.step_until_terminated())
-    assert await answer(controller.pause_process, process.pid)
+    assert await controller.pause_process(process.pid)
     assert process.paused
-    assert await answer(controller.play_process, process.pid)
+    assert await controller.play_process(process.pid)
     assert not process.paused
-    assert await answer(controller.kill_process, process.pid)
+    assert await controller.kill_process(process.pid)
     await task
     assert process.killed()
-    await answer(communicator.close)
+    communicator.close()
 
 
 @scenario(
@@ -56,27 +58,31 @@ async def test_process_is_controlled_by_rpc_while_it_runs(amqp_url: str) -> None
     planted=_plant_deaf_processes,
     limit=8,
     python=">=3.9",
-    prepare=check_asyncio,
 )
 async def test_processes_are_controlled_by_broadcast_while_they_run(amqp_url: str) -> None:
     """Symptom: none: a guard for the way that works.
 
     Cause: each process subscribes to broadcasts when it is made, before it runs.
     """
+
+    class Waits(plumpy.Process):
+        def run(self) -> plumpy.Wait:
+            return plumpy.Wait()
+
     communicator = connect(amqp_url)
     processes = [Waits(communicator=communicator) for _ in range(3)]
     controller = plumpy.RemoteProcessThreadController(communicator)
     tasks = [asyncio.ensure_future(process.step_until_terminated()) for process in processes]
-    await answer(controller.pause_all, "all")
+    controller.pause_all("all")
     while not all(process.paused for process in processes):
         await asyncio.sleep(0.01)
-    await answer(controller.play_all)
+    controller.play_all()
     while any(process.paused for process in processes):
         await asyncio.sleep(0.01)
-    await answer(controller.kill_all, "all")
+    controller.kill_all("all")
     await asyncio.gather(*tasks, return_exceptions=True)
     assert all(process.killed() for process in processes)
-    await answer(communicator.close)
+    communicator.close()
 
 
 @scenario(
@@ -86,7 +92,6 @@ async def test_processes_are_controlled_by_broadcast_while_they_run(amqp_url: st
     present=("plumpy>=0.18,<=0.26.1",),
     shown_in=("0.26.1",),
     python=">=3.9",
-    prepare=check_asyncio,
 )
 async def test_message_for_a_process_is_handled_in_its_loops_thread(amqp_url: str) -> None:
     """Symptom: a data race: a status that is read while the process changes.
@@ -95,18 +100,17 @@ async def test_message_for_a_process_is_handled_in_its_loops_thread(amqp_url: st
     communicator calls that in its thread.
     Fix: wrap_communicator(), or a process that wraps it by itself.
     """
-    threads: List[int] = []
+    threads = []
 
-    class Notes(Waits):
-        def message_receive(self, communicator: Any, message: Any) -> Any:
+    class Notes(plumpy.Process):
+        def message_receive(self, *args: Any) -> Any:
             threads.append(threading.get_ident())
-            return super().message_receive(communicator, message)
+            return super().message_receive(*args)
 
     communicator = connect(amqp_url)
     process = Notes(communicator=communicator)
-    controller = plumpy.RemoteProcessThreadController(communicator)
-    await answer(controller.get_status, process.pid)
-    await answer(communicator.close)
+    await plumpy.RemoteProcessController(communicator).get_status(process.pid)
+    communicator.close()
     assert threads == [threading.get_ident()]
 
 
@@ -125,8 +129,8 @@ async def test_subscriber_runs_in_the_thread_of_its_loop(amqp_url: str) -> None:
     """
     communicator = connect(amqp_url)
     communicator.add_rpc_subscriber(lambda *_: threading.get_ident(), "me")
-    thread = await answer(communicator.rpc_send, "me", None)
-    await answer(communicator.close)
+    thread = await asyncio.wrap_future(communicator.rpc_send("me", None))
+    communicator.close()
     assert thread == threading.get_ident()
 
 
@@ -146,8 +150,8 @@ async def test_task_is_taken_up_in_the_thread_of_the_loop(amqp_url: str) -> None
     """
     communicator = connect(amqp_url)
     communicator.add_task_subscriber(lambda *_: threading.get_ident())
-    thread = await answer(communicator.task_send, "launch")
-    await answer(communicator.close)
+    thread = await asyncio.wrap_future(communicator.task_send("launch"))
+    communicator.close()
     assert thread == threading.get_ident()
 
 
@@ -163,26 +167,20 @@ def _plant_unwrapped_communicator() -> None:
     library="plumpy",
     planted=_plant_unwrapped_communicator,
     python=">=3.9",
-    prepare=check_asyncio,
 )
 async def test_subscriber_of_a_wrapped_communicator_runs_in_its_loop(amqp_url: str) -> None:
     """Symptom: none: a guard for the way that works. A raw communicator calls in its own thread.
 
     Cause: the wrapper schedules each call on the loop and hands the answer back.
     """
-    threads, called = [], threading.Event()
-
-    def subscriber(*_: Any) -> None:
-        threads.append(threading.get_ident())
-        called.set()
-
+    called: "concurrent.futures.Future[int]" = concurrent.futures.Future()
     communicator = connect(amqp_url)
     wrapped = plumpy.wrap_communicator(communicator, asyncio.get_event_loop())
-    await answer(wrapped.add_broadcast_subscriber, subscriber)
-    await answer(communicator.broadcast_send, None)
-    await answer(called.wait, 5)
-    await answer(communicator.close)
-    assert threads == [threading.get_ident()]
+    wrapped.add_broadcast_subscriber(lambda *_: called.set_result(threading.get_ident()))
+    communicator.broadcast_send(None)
+    thread = await asyncio.wait_for(asyncio.wrap_future(called), 5)
+    communicator.close()
+    assert thread == threading.get_ident()
 
 
 @scenario(
@@ -192,7 +190,6 @@ async def test_subscriber_of_a_wrapped_communicator_runs_in_its_loop(amqp_url: s
     library="plumpy",
     planted=_plant_unwrapped_communicator,
     python=">=3.9",
-    prepare=check_asyncio,
 )
 async def test_launch_task_is_taken_up_in_the_thread_of_the_loop(amqp_url: str) -> None:
     """Symptom: none; launch, create and continue come before there is a process that could bring
@@ -200,20 +197,18 @@ async def test_launch_task_is_taken_up_in_the_thread_of_the_loop(amqp_url: str) 
 
     Cause: the wrapper schedules each task on the loop and hands the answer back.
     """
-    threads, called = [], threading.Event()
+    called: "concurrent.futures.Future[int]" = concurrent.futures.Future()
 
-    async def launcher(communicator: Any, task: Any) -> None:
-        threads.append(threading.get_ident())
-        called.set()
+    async def launcher(*_: object) -> None:
+        called.set_result(threading.get_ident())
 
     communicator = connect(amqp_url)
     wrapped = plumpy.wrap_communicator(communicator, asyncio.get_event_loop())
-    await answer(wrapped.add_task_subscriber, launcher)
-    task = plumpy.create_launch_body(plumpy.Process)
-    await answer(communicator.task_send, task, True)
-    await answer(called.wait, 5)
-    await answer(communicator.close)
-    assert threads == [threading.get_ident()]
+    wrapped.add_task_subscriber(launcher)
+    communicator.task_send(plumpy.create_launch_body(plumpy.Process), True)
+    thread = await asyncio.wait_for(asyncio.wrap_future(called), 5)
+    communicator.close()
+    assert thread == threading.get_ident()
 
 
 @scenario(
@@ -224,7 +219,6 @@ async def test_launch_task_is_taken_up_in_the_thread_of_the_loop(amqp_url: str) 
     shown_in=("0.26.1",),
     limit=60,  # a thousand round trips take 2 to 5 s
     python=">=3.9",
-    prepare=check_asyncio,
 )
 async def test_every_reply_of_an_idle_worker_is_delivered(amqp_url: str) -> None:
     """Symptom: one reply in five comes with the next unrelated event, or never.
@@ -235,38 +229,22 @@ async def test_every_reply_of_an_idle_worker_is_delivered(amqp_url: str) -> None
     """
     communicator, loop = connect(amqp_url), asyncio.get_event_loop()
     wrapped = plumpy.wrap_communicator(communicator, loop)
-    await answer(wrapped.add_rpc_subscriber, lambda _, message: message, "echo")
+    wrapped.add_rpc_subscriber(lambda _, message: message, "echo")
 
     def ask() -> int:
-        try:
-            for number in range(1000):
-                future = communicator.rpc_send("echo", number)
-                while isinstance(future, concurrent.futures.Future):
-                    future = future.result(timeout=2)  # a delivered reply takes milliseconds
-            return 1000
-        except concurrent.futures.TimeoutError:
-            return number
-        finally:
-            del loop.call_soon_threadsafe
+        for number in range(1000):
+            answer = communicator.rpc_send("echo", number)
+            try:
+                while isinstance(answer, concurrent.futures.Future):
+                    answer = answer.result(timeout=2)  # a delivered reply takes milliseconds
+            except concurrent.futures.TimeoutError:
+                return number
+        return 1000
 
-    slow_callers(loop)
     answered = await loop.run_in_executor(None, ask)
-    await answer(communicator.close)
+    communicator.close()
+    # At least one in fifty is lost: that all arrive by chance is one in 10**8.
     assert answered == 1000, "reply %d was not delivered" % answered
-
-
-def blocks(seconds: float) -> Any:
-    """Return a process whose one step blocks its loop."""
-
-    class Blocks(plumpy.Process):
-        def run(self) -> Any:
-            time.sleep(seconds)
-            return plumpy.Wait(self.go_on)
-
-        def go_on(self) -> None:
-            pass
-
-    return Blocks
 
 
 def _plant_connections_that_do_not_beat() -> None:
@@ -287,7 +265,6 @@ def _plant_connections_that_do_not_beat() -> None:
     planted=_plant_connections_that_do_not_beat,
     limit=15,  # it blocks for four heartbeats of one second
     python=">=3.9",
-    prepare=check_asyncio,
 )
 async def test_process_that_blocks_its_loop_stays_controllable(amqp_url: str) -> None:
     """Symptom: none: a guard for the way that works. A connection in the blocked loop is closed.
@@ -295,18 +272,23 @@ async def test_process_that_blocks_its_loop_stays_controllable(amqp_url: str) ->
     Cause: the communicator's thread goes on beating; what arrives meanwhile is answered when the
     step has ended.
     """
-    communicator = connect(amqp_url + "?heartbeat=1")
-    lost: List[Any] = []
-    communicator._communicator._connection.close_callbacks.add(lambda *args: lost.append(args))
-    process = blocks(4)(communicator=communicator)
-    controller = plumpy.RemoteProcessThreadController(communicator)
+
+    class Blocks(plumpy.Process):
+        def run(self) -> plumpy.Wait:
+            time.sleep(4)
+            return plumpy.Wait()
+
+    communicator, lost = connect(amqp_url + "?heartbeat=1"), []
+    communicator.add_close_callback(lambda *args: lost.append(args))
+    process = Blocks(communicator=communicator)
+    controller = plumpy.RemoteProcessController(communicator)
+    killing = asyncio.ensure_future(controller.kill_process(process.pid))
     task = asyncio.ensure_future(process.step_until_terminated())
-    killing = asyncio.ensure_future(answer(controller.kill_process, process.pid))
     assert await killing
     await task
     assert process.killed()
     assert not lost, lost
-    await answer(communicator.close)
+    communicator.close()
 
 
 @scenario(
