@@ -12,13 +12,12 @@ def check_asyncio():
         raise unittest.SkipTest("this release of plumpy runs on tornado")
 
 
-class Waits(plumpy.Process):
-    def run(self):
-        return plumpy.Wait(lambda *args: args)  # what it is resumed with is its result
-
-
 async def waiting_process_and_its_task():
-    if not asyncio.iscoroutinefunction(plumpy.Process.step_until_terminated):
+    class Waits(plumpy.Process):
+        def run(self):
+            return plumpy.Wait(lambda *args: args)  # what it is resumed with is its result
+
+    if not asyncio.iscoroutinefunction(Waits.step_until_terminated):
         raise unittest.SkipTest("this release of plumpy runs on tornado")
     process = Waits()
     task = asyncio.ensure_future(process.step_until_terminated())

@@ -9,7 +9,7 @@ from typing import Any
 
 import plumpy
 from harness.scenario import scenario
-from scenarios._processes import Waits, check_asyncio, waiting_process_and_its_task
+from scenarios._processes import check_asyncio, waiting_process_and_its_task
 
 
 @scenario(
@@ -70,7 +70,7 @@ async def test_kill_of_a_paused_process_ends_its_task() -> None:
     Cause: the stepping task waits for the end of the pause, which the kill does not bring.
     Fix: a kill ends the pause.
     """
-    process = Waits()
+    process = plumpy.Process()
     process.pause()
     task = asyncio.ensure_future(process.step_until_terminated())
     await asyncio.sleep(0)
@@ -187,9 +187,13 @@ async def test_launched_process_lives_while_it_waits() -> None:
     Fix: the process owns its task.
     """
 
+    class Child(plumpy.Process):
+        def run(self) -> plumpy.Wait:
+            return plumpy.Wait()
+
     class Parent(plumpy.Process):
         def run(self) -> Any:
-            return weakref.ref(self.launch(Waits))
+            return weakref.ref(self.launch(Child))
 
     parent = Parent()
     await parent.step_until_terminated()

@@ -10,7 +10,7 @@ import kiwipy
 
 import plumpy
 from harness.scenario import scenario
-from scenarios._processes import Waits, check_asyncio
+from scenarios._processes import check_asyncio
 
 
 @scenario(
@@ -45,7 +45,7 @@ async def test_creating_a_process_does_not_wait_for_the_broker() -> None:
 
     communicator, loop = Slow(), asyncio.get_event_loop()
     loop.call_soon(communicator.turned.set)
-    process = Waits(communicator=communicator)
+    process = plumpy.Process(communicator=communicator)
     assert await loop.run_in_executor(None, communicator.subscribed.wait, 5)
     process.kill()
     assert not communicator.held, "the loop stood still while a process subscribed"
@@ -80,7 +80,7 @@ async def test_number_of_listeners_does_not_grow_with_the_processes() -> None:
             return super().add_broadcast_subscriber(*args, **options)
 
     communicator = Counts()
-    processes = [Waits(communicator=communicator) for _ in range(20)]
+    processes = [plumpy.Process(communicator=communicator) for _ in range(20)]
     listeners = communicator.listeners
     for process in processes:
         process.kill()
@@ -192,7 +192,7 @@ async def test_error_answer_has_no_traceback() -> None:
     Fix: the traceback goes to the log, the text of the error to the sender.
     """
 
-    class Refuses(Waits):
+    class Refuses(plumpy.Process):
         """Cannot be killed."""
 
         def kill(self, *args: Any, **options: Any) -> Any:
