@@ -7,20 +7,18 @@ import threading
 from harness.scenario import scenario
 
 
-def in_idle_loop(act):
-    """Start a loop in a thread; call act(loop) from here once the loop is asleep in select()."""
-    loop = asyncio.new_event_loop()
-    select, asleep = loop._selector.select, threading.Event()
+def idle_loop():
+    """Return a loop that sleeps in select(), in another thread."""
+    loop, asleep = asyncio.new_event_loop(), threading.Event()
+    select = loop._selector.select
 
-    def watched(timeout=None):
-        if timeout is None:
-            asleep.set()
+    def watched(timeout):
+        asleep.set()
         return select(timeout)
 
     loop._selector.select = watched
     threading.Thread(target=loop.run_forever, daemon=True).start()
     asleep.wait()
-    act(loop)
     return loop
 
 
@@ -37,8 +35,8 @@ async def test_callback_from_another_thread_runs_at_once() -> None:
     loop asleep in select() sleeps on.
     Fix: call_soon_threadsafe().
     """
-    ran = threading.Event()
-    loop = in_idle_loop(lambda loop: loop.call_soon(ran.set))
+    loop, ran = idle_loop(), threading.Event()
+    loop.call_soon(ran.set)
     late = not ran.wait(0.5)
     loop.call_soon_threadsafe(loop.stop)
     assert not late, "the callback had not run after 0.5 s in an idle loop"
@@ -60,8 +58,8 @@ async def test_threadsafe_callback_from_another_thread_runs_at_once() -> None:
 
     Cause: call_soon_threadsafe() writes one byte to the self-pipe that the loop selects on.
     """
-    ran = threading.Event()
-    loop = in_idle_loop(lambda loop: loop.call_soon_threadsafe(ran.set))
+    loop, ran = idle_loop(), threading.Event()
+    loop.call_soon_threadsafe(ran.set)
     late = not ran.wait(2)
     loop.call_soon_threadsafe(loop.stop)
     assert not late
@@ -79,14 +77,10 @@ async def test_future_set_by_another_thread_wakes_its_waiter() -> None:
     Cause: asyncio's primitives are not thread-safe; their wake-up is a plain call_soon().
     Fix: loop.call_soon_threadsafe(future.set_result, value).
     """
-    woken = threading.Event()
-
-    def act(loop: asyncio.AbstractEventLoop) -> None:
-        future = loop.create_future()
-        future.add_done_callback(lambda _: woken.set())
-        future.set_result(None)
-
-    loop = in_idle_loop(act)
+    loop, woken = idle_loop(), threading.Event()
+    future = loop.create_future()
+    future.add_done_callback(lambda _: woken.set())
+    future.set_result(None)
     late = not woken.wait(0.5)
     loop.call_soon_threadsafe(loop.stop)
     assert not late, "the done-callback had not run after 0.5 s in an idle loop"
@@ -104,8 +98,8 @@ async def test_stop_from_another_thread_stops_the_loop() -> None:
     Cause: stop() sets a flag that the loop reads after its next round, and select() sleeps on.
     Fix: loop.call_soon_threadsafe(loop.stop).
     """
-    loop = in_idle_loop(lambda loop: loop.stop())
-    pause = threading.Event()
+    loop, pause = idle_loop(), threading.Event()
+    loop.stop()
     for _ in range(50):
         if not loop.is_running():
             return
