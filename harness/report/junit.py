@@ -12,12 +12,17 @@ from harness.report.text import clean, one_line, shortened
 
 
 def junit(report: Report) -> str:
-    """Return the report as XML: unexpected cells are failures, broken ones errors."""
+    """Return the report as XML: unexpected cells are failures, broken ones errors.
+
+    It is what the schema of Jenkins (junit-10.xsd) describes.
+    """
     suites = ET.Element("testsuites", name="event-loop scenarios")
     for info in report.scenarios:
         suites.append(_suite(info, report.results_of(info.id), report))
-    for name in ("tests", "failures", "errors", "skipped"):
+    for name in ("tests", "failures", "errors"):
         suites.set(name, str(sum(int(suite.get(name, "0")) for suite in suites)))
+    for element in suites.iter():
+        element.attrib = {name: one_line(value, 2000) for name, value in element.attrib.items()}
     ET.indent(suites)
     text = ET.tostring(suites, encoding="unicode")
     return f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n'
@@ -27,7 +32,7 @@ def _suite(info: ScenarioInfo, results: Sequence[Result], report: Report) -> ET.
     cases = [_case(info, result) for result in results]
     suite = ET.Element(
         "testsuite",
-        name=f"{info.id}: {one_line(info.title)}",
+        name=f"{info.id}: {info.title}",
         tests=str(len(cases)),
         failures=str(sum(case.find("failure") is not None for case in cases)),
         errors=str(sum(case.find("error") is not None for case in cases)),
@@ -38,7 +43,7 @@ def _suite(info: ScenarioInfo, results: Sequence[Result], report: Report) -> ET.
     properties = ET.SubElement(suite, "properties")
     told = {**report.environment, "source": info.source, "present": "; ".join(info.present)}
     for name, value in told.items():
-        ET.SubElement(properties, "property", name=one_line(name), value=one_line(value, 2000))
+        ET.SubElement(properties, "property", name=name, value=value)
     suite.extend(cases)
     return suite
 
