@@ -10,6 +10,8 @@ import re
 import traceback
 from pathlib import Path
 
+from harness.matrix.resident.awaits import awaited_frames
+
 #: Last line of a complete dump.
 END = "-- end of stacks --\n"
 _FRAME = re.compile(r'^  File "(.*)", line (\d+),? in (.*)$', re.MULTILINE)
@@ -27,7 +29,7 @@ def write_tasks(fd: int) -> None:
                 if getattr(task.get_coro(), "cr_running", False):
                     lines.append("  (it is the one that runs: see its thread)\n")
                     continue
-                for frame in task.get_stack():
+                for frame in awaited_frames(task):
                     lines += traceback.format_stack(frame, limit=1)
     os.write(fd, ("".join(lines) + "\n" + END).encode(errors="replace"))
 

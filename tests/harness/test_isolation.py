@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -111,6 +112,20 @@ def test_a_hang_shows_the_stack_of_every_task_and_thread() -> None:
     assert "in waits_for_ever" in seen.detail
     assert "in body" in seen.detail
     assert "threading.py" in seen.detail
+
+
+def test_a_hang_shows_what_each_coroutine_awaits() -> None:
+    """A task's own get_stack() has the outermost coroutine only."""
+
+    async def inner() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    async def outer() -> None:
+        await inner()
+
+    seen = look(outer, limit=0.5)
+    assert re.search(r"waits at test_isolation\.py:\d+ in inner", seen.message)
+    assert re.findall(", in (outer|inner)\n", seen.detail) == ["outer", "inner"]
 
 
 def test_a_hang_in_a_blocking_call_shows_where() -> None:

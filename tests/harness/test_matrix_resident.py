@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -129,6 +130,20 @@ def test_process_that_can_no_longer_change_is_a_deadlock(run_script: RunScript, 
     assert seen.message.startswith("deadlock")
     assert "script.py" in seen.message
     assert "most recent call" in seen.detail
+
+
+def test_deadlock_is_shown_down_to_the_innermost_coroutine(run_script: RunScript) -> None:
+    """A task's own get_stack() has the outermost only."""
+    body = """
+        async def inner():
+            await asyncio.get_event_loop().create_future()
+        async def outer():
+            await inner()
+        new_loop().run_until_complete(outer())
+        """
+    seen = run_script(body).observation
+    assert re.search(r"waits at script\.py:\d+ in inner", seen.message)
+    assert re.findall(", in (outer|inner)\n", seen.detail) == ["outer", "inner"]
 
 
 WAITS = {

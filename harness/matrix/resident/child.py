@@ -16,6 +16,8 @@ import traceback
 import types
 from typing import Any, Callable, Dict, List, Optional, Sequence, Set
 
+from .awaits import awaited_frames
+
 ctypes: Any
 try:
     import ctypes
@@ -105,7 +107,7 @@ def write_tasks(fd: int) -> None:
             tasks = [task for task in all_tasks(loop) if not task.done()]
             for task in sorted(tasks, key=outermost_first):
                 lines.append(f"Task {task!r} (most recent call last):\n")
-                for frame in task.get_stack():
+                for frame in awaited_frames(task):
                     lines += traceback.format_stack(frame, limit=1)
     except Exception as error:
         lines.append(f"the tasks cannot be listed: {error!r}\n")
