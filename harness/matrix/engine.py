@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.directories import cache_directory
@@ -21,22 +19,18 @@ from harness.matrix.cache import (
     say_on_stderr,
 )
 from harness.matrix.cells import Cell
-from harness.matrix.installers import IndexFailed, NotForThisPython, stop_installers
+from harness.matrix.installers import NotForThisPython
 from harness.matrix.interpreters import Interpreter
-from harness.matrix.releases import Release, is_kept, obtain, recall
+from harness.matrix.releases import Release, recall
 from harness.matrix.runner import Ran, Run, Runner
 from harness.matrix.scripts import Script, kept_scripts, with_extras
+from harness.matrix.supply import Place, Supply
 from harness.outcome import Observation, Outcome, Verdict, judge
 from harness.report.model import Report, Result, ScenarioInfo, describe_environment
 from harness.scenario import Scenario
 
-#: How many releases are installed at once.
-_INSTALLERS = 4
-
 #: Digests of a script and of the place that it runs in.
 _Key = tuple[str, str]
-#: Project with its extras, release, and tag of the interpreter.
-_Place = tuple[str, str, str]
 #: Called as work gets done: cells done, cells in all.
 Progress = Callable[[int, int], None]
 
@@ -118,8 +112,8 @@ class Engine:
         self._say = say
         self._cache = ResultCache(cache_directory() / "results", say)
         self._durations_file = cache_directory() / "durations.json"
-        self._releases: dict[_Place, Release | HarnessError] = {}
-        self._recalled: dict[_Place, Release | None] = {}
+        self._releases: dict[Place, Release | HarnessError] = {}
+        self._recalled: dict[Place, Release | None] = {}
         self._scripts: dict[str, Script] = {}
         self._seen: dict[_Key, list[Observation]] = {}
 
@@ -165,24 +159,65 @@ class Engine:
         """Run what is not known; the keys of the cells come to stand in ``keys``."""
         self._export({cell.record.id: cell.record for cell in cells}.values(), grid)
         cells = [cell for cell in cells if cell.record.id in self._scripts]
-        done = 0
-        # Project by project: what is quick to get has run before the rest is installed.
-        for group in self._quickest_first(cells):
-            fit = [cell for cell in group if not cell.why_not]
-            self._recall(fit)
-            self._install([cell for cell in fit if self._has_no_release(cell)])
-            keys.update((id(cell), self._key(cell)) for cell in group)
+        self._recall([cell for cell in cells if not cell.why_not])
+        waiting: dict[Place | None, list[Cell]] = {}
+        for cell in cells:
             # What is known by the bytes of a release needs no look at its directory.
-            lacking = [c for c in fit if self._lacks(keys[id(c)], c.record, repeat)]
-            self._install(lacking)
-            keys.update((id(cell), self._key(cell)) for cell in lacking)
-            wanted: dict[_Key, list[Cell]] = {}
-            for cell in group:
-                key = keys[id(cell)]
-                if key is not None:
-                    wanted.setdefault(key, []).append(cell)
-            done += len(group) - sum(map(len, wanted.values()))
-            done = self._run_missing(wanted, done, len(cells), repeat, grid, progress)
+            if cell.why_not or self._has_release(cell):
+                keys[id(cell)] = self._key(cell)
+            if id(cell) not in keys or self._lacks(keys[id(cell)], cell.record, repeat):
+                waiting.setdefault(self._place(cell), []).append(cell)
+        done = len(cells) - sum(map(len, waiting.values()))
+        durations = self._durations()
+        longest: dict[str, float] = {}
+        left: Counter[_Key] = Counter()
+        wanted: dict[_Key, list[Cell]] = {}
+        under_way: dict[int, tuple[Run, _Key]] = {}
+
+        def begin(places: Collection[Place | None]) -> list[Run]:
+            nonlocal done
+            runs = []
+            for cell in (cell for place in places for cell in waiting.pop(place)):
+                key = keys[id(cell)] = self._key(cell)
+                if key is not None and left[key]:
+                    wanted[key].append(cell)
+                elif key is not None and (lacks := self._lacks(key, cell.record, repeat)):
+                    wanted[key] = [cell]
+                    left[key] = lacks
+                    more = [self._prepare(cell) for _ in range(lacks)]
+                    under_way.update((id(run), (run, key)) for run in more)
+                    runs += more
+                else:
+                    done += 1
+            progress(done, len(cells))
+            grid.ran += len(runs)
+            # Longest first: a long run that starts last would be waited for alone.
+            return sorted(runs, key=lambda run: -durations.get(run.name, run.limit))
+
+        def finished(run: Run, ran: Ran) -> None:
+            nonlocal done
+            _, key = under_way[id(run)]
+            self._seen[key].append(ran.observation)
+            if not self._scripts[run.name].looks_outside and ran.is_evidence:
+                self._cache.add(*key, ran.observation)
+            longest[run.name] = max(longest.get(run.name, 0.0), ran.observation.seconds)
+            left[key] -= 1
+            if not left[key]:
+                done += len(wanted[key])
+                progress(done, len(cells))
+
+        with self._supply(cell for group in waiting.values() for cell in group) as supply:
+
+            def arrived() -> list[Run] | None:
+                if supply.is_over:
+                    return None
+                self._releases.update(found := supply.arrivals())
+                return begin(found) if found else []
+
+            there = [place for place in waiting if place is None or place in self._releases]
+            self._runner.run(begin(there), finished, arrived)
+        if longest:
+            keep(self._durations_file, json.dumps({**durations, **longest}))
 
     def _lacks(self, key: _Key | None, record: Scenario, repeat: int) -> int:
         """Return how many runs a cell still needs."""
@@ -215,7 +250,8 @@ class Engine:
 
         :param cells: cells that have run
         """
-        self._install([cell for cell in cells if not cell.why_not])
+        with self._supply(cell for cell in cells if not cell.why_not) as supply:
+            self._releases.update(supply.rest())
         runs = [self._prepare(c, trace=True) if self._key(c) is not None else None for c in cells]
         ran: dict[int, Ran] = {}
         self._runner.run([run for run in runs if run], lambda run, one: ran.update({id(run): one}))
@@ -258,52 +294,19 @@ class Engine:
                 except HarnessError as error:
                     self._releases[place] = error
 
-    def _has_no_release(self, cell: Cell) -> bool:
-        return cell.library is not None and self._release(cell) is None
+    def _has_release(self, cell: Cell) -> bool:
+        return cell.library is None or self._release(cell) is not None
 
-    def _install(self, cells: Sequence[Cell]) -> None:
-        """Install the releases of some cells; those in the cache are looked over."""
-        needed: dict[tuple[str, str], dict[str, Interpreter]] = {}
+    def _supply(self, cells: Iterable[Cell]) -> Supply:
+        """Begin to get the releases of some cells; those in the cache are looked over."""
+        wanted: dict[Place, Interpreter] = {}
         for cell in cells:
             place = self._place(cell)
             if place and place not in self._releases:
-                by_tag = needed.setdefault(place[:2], {})
-                by_tag.setdefault(cell.interpreter.tag, cell.interpreter)
+                wanted.setdefault(place, cell.interpreter)
+        return Supply(wanted, offline=self._offline, say=self._say)
 
-        def install(item: tuple[tuple[str, str], dict[str, Interpreter]]) -> None:
-            (library, release), interpreters = item
-            for tag, interpreter in reversed(interpreters.items()):
-                if stopped.is_set():
-                    return
-                found: Release | HarnessError
-                offline = self._offline or len(failed) >= _INSTALLERS
-                try:
-                    found = obtain(library, release, interpreter, say=self._say, offline=offline)
-                    failed.clear()
-                except IndexFailed as error:
-                    found = error
-                    failed.append(str(error))
-                except HarnessError as error:
-                    found = error
-                    gave_up = offline and not self._offline
-                    if gave_up and not isinstance(error, NotForThisPython):
-                        found = IndexFailed(f"not tried, because it was so before: {failed[0]}")
-                self._releases[library, release, tag] = found
-
-        # When the index fails one release after the other, the rest is not waited for.
-        failed: list[str] = []
-        stopped = threading.Event()
-        pool = ThreadPoolExecutor(_INSTALLERS)
-        try:
-            list(pool.map(install, needed.items()))
-        except KeyboardInterrupt:
-            stopped.set()
-            stop_installers()
-            raise
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _place(self, cell: Cell) -> _Place | None:
+    def _place(self, cell: Cell) -> Place | None:
         if cell.library is None or cell.release is None:
             return None
         library = with_extras(self._scripts[cell.record.id].text, cell.library)
@@ -314,25 +317,6 @@ class Engine:
         if place is None:
             return None
         return self._releases.get(place) or self._recalled.get(place)
-
-    def _quickest_first(self, cells: Sequence[Cell]) -> list[list[Cell]]:
-        """Return the cells of which nothing is missing, then those of each other project.
-
-        Those with the fewest releases to be installed come first.
-        """
-        projects: dict[str | None, list[Cell]] = {}
-        for cell in cells:
-            projects.setdefault(cell.library, []).append(cell)
-        groups: list[tuple[int, list[Cell]]] = [(0, [])]
-        for project in projects.values():
-            fit = (cell for cell in project if not cell.why_not)
-            places = {place[:2] for cell in fit if (place := self._place(cell))}
-            missing = sum(not is_kept(*place) for place in places)
-            if missing:
-                groups.append((missing, project))
-            else:
-                groups[0][1].extend(project)
-        return [group for _, group in sorted(groups, key=lambda one: one[0]) if group]
 
     def _key(self, cell: Cell) -> _Key | None:
         """Return the digests of what a cell runs and of where; None if it cannot run."""
@@ -355,56 +339,6 @@ class Engine:
         if cell.why_not or isinstance(release, NotForThisPython):
             return Observation(Outcome.NOT_APPLICABLE, reason)
         return Observation(Outcome.BROKEN, reason)
-
-    # Running
-
-    def _run_missing(
-        self,
-        wanted: Mapping[_Key, Sequence[Cell]],
-        done: int,
-        total: int,
-        repeat: int,
-        grid: Grid,
-        progress: Progress,
-    ) -> int:
-        """Run what is not known; return how many cells are done then, ``done`` before."""
-        durations = self._durations()
-        runs: list[tuple[float, Run]] = []
-        owner: dict[int, _Key] = {}
-        left: Counter[_Key] = Counter()
-        for key, cells in wanted.items():
-            record = cells[0].record
-            left[key] = self._lacks(key, record, repeat)
-            if not left[key]:
-                done += len(cells)
-            for _ in range(left[key]):
-                run = self._prepare(cells[0])
-                owner[id(run)] = key
-                runs.append((durations.get(record.id, record.limit), run))
-        progress(done, total)
-        if not runs:
-            return done
-
-        def finished(run: Run, ran: Ran) -> None:
-            nonlocal done
-            key = owner[id(run)]
-            self._seen[key].append(ran.observation)
-            record = wanted[key][0].record
-            if not self._scripts[record.id].looks_outside and ran.is_evidence:
-                self._cache.add(*key, ran.observation)
-            longest[record.id] = max(longest.get(record.id, 0.0), ran.observation.seconds)
-            left[key] -= 1
-            if not left[key]:
-                done += len(wanted[key])
-                progress(done, total)
-
-        longest: dict[str, float] = {}
-        # Longest first: a long run that starts last would be waited for alone.
-        runs.sort(key=lambda pair: -pair[0])
-        grid.ran += len(runs)
-        self._runner.run([run for _, run in runs], finished)
-        keep(self._durations_file, json.dumps({**durations, **longest}))
-        return done
 
     def _durations(self) -> dict[str, float]:
         try:

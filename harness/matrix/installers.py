@@ -10,11 +10,13 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from harness.errors import HarnessError
 from harness.matrix.index import configuration
@@ -25,6 +27,10 @@ from harness.outcome import signal_name
 LIMIT = 180.0
 #: What the reason begins with when an installer was ended from outside.
 _KILLED = "the installer was killed"
+#: What it begins with when an installer came to no end.
+_NO_END = "no end after"
+#: What may be built from its source.
+_ITSELF, _ALL = "itself", "all"
 _DROPPED = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "UV_PYTHON")
 
 
@@ -38,13 +44,21 @@ class IndexFailed(HarnessError):
 
 #: Index, tag of the interpreter, and what has no wheel there and could not be built either.
 _unbuildable: set[tuple[str, str, str]] = set()
+#: Held while something is built for the interpreters of a tag: the next may need the same.
+_building: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 _running: set[subprocess.Popen[str]] = set()
 _starting = threading.Lock()
 
 
 @dataclass(frozen=True)
 class _Attempt:
+    """One way to install.
+
+    :param builds: what may be built from its source: nothing, the release itself, or all
+    """
+
     tool: str
+    builds: str
     command: list[str]
     environment: dict[str, str]
 
@@ -67,22 +81,30 @@ def install(requirement: str, site: Path, python: Interpreter) -> None:
     skipped = ""
     here = configuration().identity, python.tag
     for attempt in _attempts(requirement, site, python):
-        if attempt.tool == skipped:
+        lacking = _without_wheel(failure)
+        in_vain = attempt.builds == _ITSELF and lacking and not _is_of(lacking, requirement)
+        if attempt.tool == skipped or in_vain:
             continue
-        reason = _try(attempt, site)
-        if reason is None:
-            return
-        if reason.startswith(_KILLED):
-            raise IndexFailed(f"{requirement} was not installed: {reason}; run it again")
+        with _building[python.tag] if attempt.builds == _ALL else contextlib.nullcontext():
+            if (*here, lacking) in _unbuildable:
+                break
+            reason = _try(attempt, site)
+            if reason is None:
+                return
+            if reason.startswith(_KILLED):
+                raise IndexFailed(f"{requirement} was not installed: {reason}; run it again")
+            if _may_pass(reason):
+                failure = reason
+                break
+            if lacking and "Failed to build" in reason:
+                _unbuildable.add((*here, lacking))
+                break
         failure = failure or reason
         if "equires Python" in reason or "Python version (" in reason:
             raise NotForThisPython(f"{requirement} is not for Python {python.version}: {reason}")
         if attempt.tool == "uv" and _refuses_interpreter(reason):
             skipped = "uv"
-        elif not _lacks_wheels(reason) or (*here, _without_wheel(reason)) in _unbuildable:
-            break
-        elif "Failed to build" in reason and (lacking := _without_wheel(failure)):
-            _unbuildable.add((*here, lacking))
+        elif not _lacks_wheels(reason):
             break
     if not failure:
         raise HarnessError(
@@ -122,8 +144,8 @@ def _attempts(requirement: str, site: Path, python: Interpreter) -> Iterator[_At
     name = Requirement(requirement).name
     # Wheels first: they take no build, and what builds on one machine may not on the next.
     all_wheels = ["--only-binary", ":all:"]
-    choices: tuple[list[str], ...] = (all_wheels, [*all_wheels, "--no-binary", name], [])
-    for wheels in choices:
+    choices = {"": all_wheels, _ITSELF: [*all_wheels, "--no-binary", name], _ALL: list[str]()}
+    for builds, wheels in choices.items():
         if uv:
             config = configuration()
             options = ["--quiet", "--color", "never", *([] if config.urls else ["--no-index"])]
@@ -135,12 +157,12 @@ def _attempts(requirement: str, site: Path, python: Interpreter) -> Iterator[_At
                 # As the index is asked: a network with a proxy has certificates that uv has not.
                 "UV_SYSTEM_CERTS": os.environ.get("UV_SYSTEM_CERTS", "1"),
             }
-            yield _Attempt("uv", command, {**config.environment_for_uv(), **environment})
+            yield _Attempt("uv", builds, command, {**config.environment_for_uv(), **environment})
     if has_pip(python.path):
         options = ["--quiet", "--disable-pip-version-check", "--no-compile", "--target", str(site)]
-        for wheels in choices:
+        for builds, wheels in choices.items():
             command = [python.path, "-m", "pip", "install", *options, *wheels, requirement]
-            yield _Attempt("pip", command, {})
+            yield _Attempt("pip", builds, command, {})
 
 
 def _try(attempt: _Attempt, site: Path) -> str | None:
@@ -167,7 +189,7 @@ def _try(attempt: _Attempt, site: Path) -> str | None:
     except subprocess.TimeoutExpired:
         _kill(process)
         process.communicate()
-        return f"no end after {LIMIT:g} s"
+        return f"{_NO_END} {LIMIT:g} s"
     finally:
         with _starting:
             _running.discard(process)
@@ -210,8 +232,18 @@ def _lacks_wheels(reason: str) -> bool:
 
 def _without_wheel(reason: str) -> str:
     """Return the project and its releases of which uv says that none has a wheel; or ``""``."""
-    found = re.search(r"Because (\S+) has no usable wheels", reason)
-    return found[1] if found else ""
+    found = re.search(r"Because ([\w.-]+)(?:\{.*?\})?(\S*) has no usable wheels", reason)
+    return found[1] + found[2] if found else ""
+
+
+def _is_of(releases: str, requirement: str) -> bool:
+    names = [canonicalize_name(Requirement(one).name) for one in (releases, requirement)]
+    return names[0] == names[1]
+
+
+def _may_pass(reason: str) -> bool:
+    """Whether it says nothing about the release, and another time it may be had."""
+    return _is_full(reason) or _is_network(reason) or reason.startswith(_NO_END)
 
 
 def _is_full(reason: str) -> bool:
@@ -221,5 +253,13 @@ def _is_full(reason: str) -> bool:
 def _is_network(reason: str) -> bool:
     return any(
         word in reason.lower()
-        for word in ("failed to fetch", "error sending request", "connection", "timed out")
+        for word in (
+            "failed to fetch",
+            "failed to download",
+            "error sending request",
+            "connection",
+            "timed out",
+            "dns error",
+            "server error",
+        )
     )

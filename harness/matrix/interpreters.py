@@ -278,7 +278,7 @@ def select(wanted: Sequence[str]) -> Found:
                 if specifier.contains(Version(one.version), prereleases=True)
             ]
             if not fitting:
-                rejected.append(Rejected(item, "no such Python on this machine"))
+                rejected.append(Rejected(item, _why_none(specifier)))
             chosen.update(dict.fromkeys(fitting))
             continue
         answer = ask(located[item])
@@ -292,6 +292,21 @@ def select(wanted: Sequence[str]) -> Found:
             )
         )
     return Found(tuple(sorted(chosen, key=lambda one: one.sort_key)), tuple(rejected))
+
+
+def _why_none(specifier: SpecifierSet) -> str:
+    """Say why no interpreter fits: it means older ones only, or there is none."""
+
+    def fits(major: int, minors: Iterable[int]) -> bool:
+        return any(
+            specifier.contains(f"{major}.{minor}.{micro}")
+            for minor in minors
+            for micro in range(30)
+        )
+
+    if (fits(2, range(8)) or fits(3, range(OLDEST[1]))) and not fits(3, range(OLDEST[1], 40)):
+        return "Python older than 3.6 is not supported"
+    return "no such Python on this machine"
 
 
 def _specifier(item: str) -> SpecifierSet | None:

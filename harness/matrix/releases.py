@@ -34,13 +34,14 @@ from harness.matrix.cache import (
     say_on_stderr,
     write_atomically,
 )
-from harness.matrix.index import IndexUnknown, configuration, listing
+from harness.matrix.index import FRESH, IndexUnknown, configuration, listing
 from harness.matrix.installers import IndexFailed, NotForThisPython, install
 from harness.matrix.interpreters import Interpreter, Rejected, ask, this_interpreter
 
 _ANY = "any"
-#: Seconds for which a release that could not be installed is not tried again.
-_REFUSAL_KEPT = 24 * 3600.0
+#: Seconds for which a release that could not be installed is not tried again, if it is not for
+#: that interpreter, and if the reason may be another.
+_REFUSAL_KEPT, _FAILURE_KEPT = 24 * 3600.0, FRESH
 #: Raised when directories of an older harness no longer do; they are installed again.
 _LAYOUT = 2
 
@@ -181,13 +182,14 @@ def _refuse_again(home: Path, python: Interpreter) -> None:
     """Raise what an installation failed with not long ago: building in vain takes minutes."""
     path = _refusal(home, python)
     try:
-        if time.time() - path.stat().st_mtime > _REFUSAL_KEPT:
-            return
+        age = time.time() - path.stat().st_mtime
         refusal = json.loads(path.read_text(encoding="utf-8"))
         text, kind = str(refusal["text"]), bool(refusal["python"])
         if refusal["index"] != configuration().identity:
             return
     except (OSError, ValueError, KeyError, TypeError):
+        return
+    if age > (_REFUSAL_KEPT if kind else _FAILURE_KEPT):
         return
     raise (NotForThisPython if kind else HarnessError)(text)
 

@@ -19,7 +19,7 @@ import subprocess
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ from harness.outcome import Observation, Outcome
 
 #: How many runs may be under way at once, most of them waiting for a clock.
 MOST_AT_ONCE = 64
+#: Seconds after which it is asked again, at the latest, whether there is more to run.
+_NEXT_QUESTION = 0.05
 #: Seconds beyond ten times a run's limit after which its resident no longer seems to live.
 _RESIDENT_GRACE = 15.0
 #: What the directories begin with in which cells run, and seconds after which one without a lock
@@ -84,12 +86,15 @@ class Ran:
 
 
 Done = Callable[[Run, Ran], None]
+#: Returns what has come since; None if nothing else will come.
+More = Callable[[], "Sequence[Run] | None"]
 
 
 @dataclass
 class _Active:
     run: Run
     started: float
+    again: bool
     parked: bool = False
 
 
@@ -113,6 +118,10 @@ class Runner:
         self._suspects: set[int] = set()
         #: Script -> the most CPU time that a run of it took which ended by itself, anywhere.
         self._usual: dict[str, float] = {}
+        #: Script and path -> where runs of it were seen to turn in a circle, in any interpreter.
+        self._circles: dict[tuple[str, tuple[str, ...]], set[str]] = {}
+        #: Runs that turned elsewhere than those before: the measure for the first one counts.
+        self._doubted: set[int] = set()
 
     def __enter__(self) -> Runner:
         self._work, self._lock = _work_directory()
@@ -128,20 +137,22 @@ class Runner:
         remove(self._work)
         os.close(self._lock)
 
-    def run(self, runs: Iterable[Run], done: Done) -> None:
+    def run(self, runs: Iterable[Run], done: Done, more: More | None = None) -> None:
         """Run everything, the first ones first.
 
         :param done: called with each run as it ends, in any order
+        :param more: asked now and then for what else is to run; None ends it
         """
-        waiting = deque(runs)
-        # Each takes a tenth of a second to be ready, and they share the processors.
-        for interpreter in {run.interpreter: None for run in waiting}:
-            with contextlib.suppress(_Dead):
-                self._begin(interpreter)
+        waiting: deque[Run] = deque()
+        self._queue(runs, waiting)
         next_look = 0.0
-        while waiting or any(resident.active for resident in self._residents.values()):
+        while more or waiting or any(one.active for one in self._residents.values()):
+            if more:
+                others = more()
+                more = None if others is None else more
+                self._queue(others or (), waiting)
             self._start_some(waiting, done)
-            for key, _ in self._selector.select(1.0):
+            for key, _ in self._selector.select(_NEXT_QUESTION if more else 1.0):
                 self._take(key.data, waiting, done)
             if time.monotonic() < next_look:
                 continue
@@ -150,6 +161,14 @@ class Runner:
                 resident.go_on()
                 if resident.is_overdue():
                     self._lose(resident, "it no longer answers", waiting, done)
+
+    def _queue(self, runs: Iterable[Run], waiting: deque[Run]) -> None:
+        fresh = list(runs)
+        waiting.extend(fresh)
+        # Each takes a tenth of a second to be ready, and they share the processors.
+        for interpreter in {run.interpreter: None for run in fresh}:
+            with contextlib.suppress(_Dead):
+                self._begin(interpreter)
 
     def _start_some(self, waiting: deque[Run], done: Done) -> None:
         active = [one for r in self._residents.values() for one in r.active.values()]
@@ -168,7 +187,8 @@ class Runner:
                 continue
             resident.exclusive = alone
             try:
-                resident.start(run, self._usual.get(run.script, 0.0))
+                again = id(run) not in self._doubted and (run.script, run.path) in self._circles
+                resident.start(run, self._usual.get(run.script, 0.0), again)
             except OSError:
                 self._lose(resident, "its pipe is closed", waiting, done)
                 waiting.appendleft(run)
@@ -220,6 +240,13 @@ class Runner:
                 continue
             del resident.active[event["id"]]
             ran = _ran(event, active.run, resident.directory)
+            if circle := _circle(ran):
+                known = self._circles.setdefault((active.run.script, active.run.path), set())
+                if active.again and circle not in known:
+                    self._doubted.add(id(active.run))
+                    waiting.append(active.run)
+                    continue
+                known.add(circle)
             if not {"hang", "runaway"} & event.keys():
                 mark = active.run.script
                 self._usual[mark] = max(self._usual.get(mark, 0.0), ran.cpu)
@@ -295,10 +322,11 @@ class _Resident:
             raise _Dead(said[-1] if said else "no answer")
         os.set_blocking(self.events.fileno(), False)
 
-    def start(self, run: Run, usual: float) -> None:
+    def start(self, run: Run, usual: float, again: bool) -> None:
         """Order a run.
 
         :param usual: CPU seconds that the script takes where it ends by itself; 0 if unknown
+        :param again: whether a run of it has turned in a circle before
         """
         mark = digest(run.script)[:16]
         script = self.directory / mark / f"{run.name}.py"
@@ -317,8 +345,9 @@ class _Resident:
             "work": str(self.directory),
             "trace": run.trace,
             "usual": usual,
+            "again": again,
         }
-        self.active[self._count] = _Active(run, time.monotonic())
+        self.active[self._count] = _Active(run, time.monotonic(), again)
         self._commands.write(json.dumps(order).encode() + b"\n")
 
     def read(self) -> list[dict[str, Any]]:
@@ -370,6 +399,13 @@ class _Resident:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def _circle(ran: Ran) -> str:
+    """Return where a run turns in a circle; empty if it does not."""
+    reason, _, place = ran.observation.message.partition("; ")
+    turns = ran.observation.outcome is Outcome.HANG and reason.startswith("spin: ")
+    return place or "nowhere" if turns else ""
 
 
 def _kill_all_below(directory: Path) -> None:

@@ -122,6 +122,60 @@ def test_dependency_that_cannot_be_built_is_built_once(wheels: Any, tmp_path: Pa
     assert builds.read_text() == "."
 
 
+def test_dependency_that_cannot_be_built_is_built_once_by_many_at_once(
+    wheels: Any, tmp_path: Path
+) -> None:
+    builds = tmp_path / "builds"
+    add_source(wheels.path, "3.0", f"open({str(builds)!r}, 'a').write('.'); raise SystemExit(1)")
+    for name in ("outer", "other"):
+        wheels.add(name, "1.0", {f"{name}.py": ""}, requires=["demo>=3"])
+    with ThreadPoolExecutor(2) as pool:
+        tries = [pool.submit(put, tmp_path / name, f"{name}==1.0") for name in ("outer", "other")]
+        assert [type(one.exception()) for one in tries] == [NotForThisPython, NotForThisPython]
+    assert builds.read_text() == "."
+
+
+def test_release_is_not_built_where_it_is_a_dependency_that_has_no_wheel(
+    wheels: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would fail as before: of plumpy 0.11 to 0.23 that was a fifth of all installing."""
+    wheels.add("outer", "1.0", {"outer.py": ""}, requires=["demo>=2"])
+    add_source(wheels.path, "2.0")
+    tried: list[str] = []
+    try_one = installers._try
+
+    def noted(attempt: installers._Attempt, site: Path) -> str | None:
+        tried.append(attempt.builds)
+        return try_one(attempt, site)
+
+    monkeypatch.setattr(installers, "_try", noted)
+    put(tmp_path / "site", "outer==1.0")
+    assert tried == ["", "all"]
+
+
+@pytest.mark.parametrize(
+    ("last", "error"),
+    [
+        ("Failed to build `demo==2.0` cause: Failed to fetch: `https://x`", IndexFailed),
+        ("no end after 180 s", HarnessError),
+    ],
+)
+def test_failure_that_may_pass_is_not_taken_for_a_lack_of_wheels(
+    wheels: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    last: str,
+    error: type[HarnessError],
+) -> None:
+    """That there is no wheel was true, but it is not why the build came to nothing."""
+    lacks = "Because demo==2.0 has no usable wheels"
+    monkeypatch.setattr(installers, "_try", lambda one, _: last if one.builds == "all" else lacks)
+    for name in ("outer", "other"):
+        with pytest.raises(HarnessError, match=f"{name}==1.0 cannot .*{last}") as caught:
+            put(tmp_path / name, f"{name}==1.0")
+        assert caught.type is error
+
+
 def test_release_for_another_python_is_told_apart(wheels: Any, tmp_path: Path) -> None:
     wheels.add("demo", "1.0", {"demo.py": ""}, requires_python=">=3.99")
     with pytest.raises(NotForThisPython, match=r"demo==1\.0 is not for Python"):

@@ -177,3 +177,20 @@ def test_what_is_asked_for_and_missing_is_said(only_path: Path) -> None:
         "3.99: no such Python on this machine",
         "/nowhere/python: does not start: No such file or directory",
     ]
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("2.7", "Python older than 3.6 is not supported"),
+        ("3.5.10", "Python older than 3.6 is not supported"),
+        ("<3.6", "Python older than 3.6 is not supported"),
+        ("<=3.6", "no such Python on this machine"),
+        ("4.0", "no such Python on this machine"),
+    ],
+)
+def test_python_that_is_too_old_is_not_called_missing(
+    only_path: Path, word: str, reason: str
+) -> None:
+    (rejected,) = select([word]).rejected
+    assert str(rejected) == f"{word}: {reason}"

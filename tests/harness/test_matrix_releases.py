@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from packaging.version import Version
 
 from harness.errors import HarnessError
 from harness.matrix import releases
-from harness.matrix.installers import NotForThisPython
+from harness.matrix.installers import IndexFailed, NotForThisPython
 from harness.matrix.interpreters import discover, this_interpreter
 from harness.matrix.releases import (
     fetch,
@@ -211,20 +212,41 @@ def test_broken_wheel_is_an_error_that_names_the_release(wheels: Any) -> None:
         fetch("demo", "1.0")
 
 
+@pytest.mark.parametrize(
+    ("error", "hours", "is_tried"),
+    [
+        (HarnessError("it failed"), 0, False),
+        (HarnessError("it failed"), 1, True),
+        (NotForThisPython("it cannot be built"), 1, False),
+        (NotForThisPython("it cannot be built"), 25, True),
+        (IndexFailed("the index is down"), 0, True),
+    ],
+)
 def test_release_that_could_not_be_installed_is_not_tried_again_at_once(
-    wheels: Any, monkeypatch: pytest.MonkeyPatch
+    wheels: Any,
+    harness_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: HarnessError,
+    hours: int,
+    is_tried: bool,
 ) -> None:
-    """The same words are said again, until a day has passed."""
-    Path(wheels.path, "demo-1.0-py3-none-any.whl").write_bytes(b"no zip")
-    with pytest.raises(HarnessError) as first:
-        fetch("demo", "1.0")
-    Path(wheels.path, "demo-1.0-py3-none-any.whl").unlink()
+    """For a day if it cannot be built; else only as long as the answer of an index is believed."""
     wheels.add("demo", "1.0", {"demo.py": ""})
-    with pytest.raises(HarnessError) as second:
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch, pytest.raises(type(error)):
+        patch.setattr(releases, "install", fail)
         fetch("demo", "1.0")
-    assert str(first.value) == str(second.value)
-    monkeypatch.setattr(releases, "_REFUSAL_KEPT", 0.0)
-    assert fetch("demo", "1.0").is_dir()
+    for refusal in (harness_cache / "releases" / "demo" / "1.0").glob("refused-*"):
+        then = time.time() - hours * 3600
+        os.utime(refusal, (then, then))
+    if is_tried:
+        assert fetch("demo", "1.0").is_dir()
+    else:
+        with pytest.raises(type(error), match=str(error)):
+            fetch("demo", "1.0")
 
 
 def test_failed_installation_leaves_nothing_behind(wheels: Any, harness_cache: Path) -> None:

@@ -288,6 +288,54 @@ def test_spin_is_told_by_cpu_time(run_script: RunScript, body: str) -> None:
     assert "script.py" in seen.message
 
 
+BUSY = """
+def compute(seconds):
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+"""
+FINITE = {
+    "with a moment now and then in which nothing else is to come": """
+        loop = new_loop()
+        async def turn():
+            for _ in range(20):
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                compute(0.1)
+                await asyncio.sleep(0.0001)
+        loop.run_until_complete(turn())
+        """,
+    "before it begins to turn": """
+        compute(0.8)
+        loop = new_loop()
+        async def turn():
+            await asyncio.sleep(0.0001)
+            compute(0.7)
+        loop.run_until_complete(turn())
+        """,
+}
+
+
+@pytest.mark.parametrize("body", FINITE.values(), ids=FINITE)
+def test_what_computes_and_ends_is_no_spin(run_script: RunScript, body: str) -> None:
+    """Only what a circle itself takes counts: here more than the limit allows is used in all."""
+    ran = run_script(BUSY + textwrap.dedent(body), limit=4.0)
+    assert ran.observation.outcome is Outcome.HEALTHY, ran.observation
+    assert ran.cpu > 1.0
+
+
+def test_spin_that_ends_by_itself_after_all_is_judged_by_its_end(run_script: RunScript) -> None:
+    body = """
+    def end(*_):
+        print("healthy", file=sys.stderr, flush=True)
+        os._exit(0)
+
+    signal.signal(signal.SIGRTMAX - 3, end)
+    while True: pass
+    """
+    assert run_script(body, limit=2.0).observation.outcome is Outcome.HEALTHY
+
+
 def test_clock_ends_what_cannot_be_told_otherwise(run_script: RunScript) -> None:
     seen = run_script("time.sleep(3600)", limit=0.2).observation
     assert seen.outcome is Outcome.HANG

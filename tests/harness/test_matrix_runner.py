@@ -268,6 +268,50 @@ def test_spin_is_told_by_what_the_script_takes_elsewhere() -> None:
     assert seen[1].cpu < 5.0
 
 
+def spins(tmp_path: Path, body: str) -> list[Ran]:
+    """Run a script where it ends, and twice where it does what a body says."""
+    here = this_interpreter()
+    for name, text in (("ends", "def turn(): pass"), ("spins", body)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "demo.py").write_text(text)
+    seen: list[Ran] = []
+    with Runner(1) as runner:
+        for name in ("ends", "spins", "spins"):
+            run = Run("s", "import demo\ndemo.turn()\n" + HEALTHY, here, (str(tmp_path / name),))
+            runner.run([run], lambda _, ran: seen.append(ran))
+    assert [ran.observation.outcome for ran in seen] == [
+        Outcome.HEALTHY,
+        Outcome.HANG,
+        Outcome.HANG,
+    ]
+    assert all(ran.observation.message.startswith("spin: ") for ran in seen[1:])
+    return seen
+
+
+def test_spin_that_was_told_before_is_told_sooner(tmp_path: Path) -> None:
+    _, first, second = spins(tmp_path, "def turn():\n    while True: pass\n")
+    assert first.cpu > 0.4 > second.cpu
+
+
+def test_spin_in_another_place_than_before_is_not_told_sooner(tmp_path: Path) -> None:
+    mark = str(tmp_path / "mark")
+    body = f"""
+import os
+def one():
+    while True: pass
+def two():
+    while True: pass
+def turn():
+    if os.path.exists({mark!r}): two()
+    open({mark!r}, "w").close()
+    one()
+"""
+    _, first, second = spins(tmp_path, body)
+    assert "in one" in first.observation.message
+    assert "in two" in second.observation.message
+    assert second.cpu > 0.4
+
+
 def test_traced_run_tells_which_lines_ran(tmp_path: Path) -> None:
     (tmp_path / "demo.py").write_text("def check(x):\n    if x:\n        return 1\n    return 2\n")
     run = Run(

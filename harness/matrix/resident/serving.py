@@ -46,7 +46,7 @@ from .procfs import (
     stand_still,
     starved_seconds,
 )
-from .waits import SHARED, tell_of_waits
+from .waits import CHANGES, SHARED, tell_of_waits
 
 with contextlib.suppress(ImportError):  # Python 3.6 has none
     import contextvars  # noqa: F401
@@ -61,8 +61,12 @@ LINE_KEPT = 400
 GRACE = 1.0
 #: Seconds that a hanging child is given to write down its stacks.
 STACKS_GRACE = 0.5
+#: What the reason of a hang that turns in a circle begins with.
+SPIN = "spin"
 #: CPU seconds below which nothing is called a spin, and how many times the usual a spin takes.
 SPIN_LEAST, SPIN_TIMES = 0.5, 50
+#: The same for a run of what has turned in a circle before, by the measure above.
+AGAIN_LEAST, AGAIN_TIMES = 0.1, 10
 #: Seconds after its start when a child is looked at first, and between two looks at one that
 #: sleeps: if it has slept all the time between them, it no longer counts as running.
 FIRST_LOOK, NEXT_LOOK = 0.01, 0.006
@@ -144,6 +148,9 @@ class Run:
         self.busy_until = self.started
         self.polls = 0
         self.polls_cpu = 0.0
+        #: How often its selects began or ceased to be mere looks, and the CPU time at the latest.
+        self.changes = 0
+        self.changes_cpu = 0.0
         self.parked = False
         self.asleep: Optional[int] = None
         self.still: Optional[Tuple[int, int]] = None
@@ -337,12 +344,16 @@ class Resident:
         # Time for which it was ready to run and had no processor is not its own.
         if now > run.deadline + GRACE and now > run.deadline + GRACE + starved_seconds(run.pid):
             return "no end within {:g} s".format(run.order["limit"])
-        polls, alone, wakes, closed = SHARED.unpack_from(run.shared, 0)
+        polls, alone, wakes = SHARED.unpack_from(run.shared, 0)
         if polls != run.polls:
             run.polls = polls
             run.polls_cpu = run.cpu
-        if now - run.busy_until < 0.3 and run.cpu > SPIN_LEAST:
-            return self._why_spinning(run, alone, wakes, closed)
+        (changes,) = CHANGES.unpack_from(run.shared, SHARED.size)
+        if changes != run.changes:
+            run.changes = changes
+            run.changes_cpu = run.cpu
+        if now - run.busy_until < 0.3 and run.cpu > AGAIN_LEAST:
+            return self._why_spinning(run, alone, wakes)
         if run.asleep is None and now - run.busy_until < 0.015:
             return None
         still = stand_still(run.pid, run.deadline - 0.05, alone, wakes)
@@ -353,21 +364,26 @@ class Resident:
             run.next_look = min(run.next_look, now + NEXT_LOOK)
         return None
 
-    def _why_spinning(self, run: Run, alone: int, wakes: float, closed: int) -> Optional[str]:
+    def _why_spinning(self, run: Run, alone: int, wakes: float) -> Optional[str]:
         usual = self._usual[run.order["script"]]
         least = max(SPIN_LEAST, run.order["limit"] / 4)
         if usual:
             least = min(least, max(SPIN_LEAST, usual * SPIN_TIMES))
-        since_poll = run.cpu - run.polls_cpu
-        if run.cpu < least or not (closed or since_poll > SPIN_LEAST - 0.1):
+            if run.order["again"]:
+                least = min(least, max(AGAIN_LEAST, usual * AGAIN_TIMES))
+        is_closed = run.changes % 2 == 1
+        # What it used before it began to turn is no part of the turning.
+        since = run.cpu - (run.changes_cpu if is_closed else run.polls_cpu)
+        if since < least - TICK / 2:
             return None
         if stand_still(run.pid, run.deadline - 0.05, alone, wakes, spinning=True) is None:
             return None
-        if closed:
-            return (
-                f"spin: {run.cpu:.1f} s of CPU in a loop that has no timer and nothing to wait for"
-            )
-        return f"spin: {since_poll:.1f} s of CPU without a look at timers or sockets"
+        how = (
+            "in a loop that has no timer and nothing to wait for"
+            if is_closed
+            else "without a look at timers or sockets"
+        )
+        return f"{SPIN}: {since:.1f} s of CPU {how}"
 
     def _end(self, run: Run, why: Dict[str, Any]) -> None:
         run.ending = why
@@ -381,6 +397,8 @@ class Resident:
 
     def _finish(self, run: Run, ended: Tuple[int, int, Any]) -> None:
         status, usage = ended[1], ended[2]
+        if os.WIFEXITED(status) and (run.ending or {}).get("hang", "").startswith(SPIN):
+            run.ending = None  # it has come to an end by itself after all
         left = self._sweep(run)
         for stream in (run.out, run.err):
             if stream.is_open:

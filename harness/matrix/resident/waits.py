@@ -11,9 +11,11 @@ import time
 from typing import Any, Callable, Dict, List, Optional
 
 #: Selects done; threads in one that only another thread of the process can end; when the first of
-#: those or an alarm ends (monotonic seconds); whether the latest select was a mere look, with no
-#: timer and nothing outside that could ever be seen by it.
-SHARED = struct.Struct("=QQdQ")
+#: those or an alarm ends (monotonic seconds).
+SHARED = struct.Struct("=QQd")
+#: Behind that: how often it changed whether the latest select was a mere look, with no timer and
+#: nothing outside that could ever be seen by it. Odd: it was. A row of such leaves it untouched.
+CHANGES = struct.Struct("=Q")
 FOREVER = float("inf")
 
 
@@ -22,21 +24,26 @@ def tell_of_waits(shared: mmap.mmap) -> None:
     waits: Dict[int, float] = {}
     alarms: Dict[int, float] = {}
     done = [0]
-    closed = [0]
+    changes = [0]
 
     def publish() -> None:
         wakes = min(list(waits.values()) + list(alarms.values()) + [FOREVER])
-        SHARED.pack_into(shared, 0, done[0], len(waits), wakes, closed[0])
+        SHARED.pack_into(shared, 0, done[0], len(waits), wakes)
+
+    def tell_whether_closed(is_closed: bool) -> None:
+        if changes[0] % 2 != is_closed:
+            changes[0] += 1
+            CHANGES.pack_into(shared, SHARED.size, changes[0])
 
     def wrapped(original: Callable[..., Any]) -> Callable[..., Any]:
         def watched_select(self: selectors.BaseSelector, timeout: Optional[float] = None) -> Any:
             done[0] += 1
             loops = loops_if_alone(self)
-            closed[0] = 0
             if timeout is not None and timeout <= 0:
-                closed[0] = int(loops is not None and not any(map(has_timers, loops)))
+                tell_whether_closed(loops is not None and not any(map(has_timers, loops)))
                 publish()
                 return original(self, timeout)
+            tell_whether_closed(False)
             ident = threading.get_ident()
             if loops is not None:
                 waits[ident] = FOREVER if timeout is None else time.monotonic() + timeout
