@@ -19,6 +19,8 @@ _MOST_ROWS = 500
 #: How many cells that showed the same are named.
 _MOST_NAMED = 12
 _CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)", re.DOTALL)
+#: A line's end after which no item of a list begins.
+_WRAPPED = re.compile(r"[ \t]*\n[ \t]*(?!(?:[-*+]|\d+[.)])[ \t])(?=\S)")
 _BACKTICKS = re.compile("`+")
 # What would act in prose that a scenario's author wrote for people: mentions, issue references of
 # whatever repository the text is pasted into, HTML, links and emphasis.
@@ -45,7 +47,10 @@ def fenced(text: str, language: str = "") -> str:
 
 
 def prose(text: str) -> str:
-    """Return text written for people so that it reads as it is; code stays code."""
+    """Return text written for people so that it reads as it is; code stays code.
+
+    Wrapped lines are joined: GitHub breaks the lines of an issue where they end.
+    """
     paragraphs = re.split(r"\n(?:[ \t]*\n)+", clean(text))
     return "\n\n".join(map(_paragraph, paragraphs))
 
@@ -160,6 +165,7 @@ def link(info: ScenarioInfo, text: str = "source") -> str:
 def _paragraph(text: str) -> str:
     if all(line.startswith("    ") for line in text.split("\n") if line):
         return text
+    text = _WRAPPED.sub(" ", text)
     parts: list[str] = []
     end = 0
     for match in _CODE_SPAN.finditer(text):

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from harness.errors import HarnessError
 from harness.outcome import Outcome, Verdict, signal_name
-from harness.report.grid import BadRange, Grid, is_bad, is_good, release_key
+from harness.report.grid import BadRange, Grid, Row, is_bad, is_good, release_key
 from harness.report.markdown import (
     GITHUB_LIMIT,
     code,
@@ -21,6 +21,7 @@ from harness.report.markdown import (
     table,
 )
 from harness.report.model import TELLING, Result, ScenarioInfo
+from harness.report.terminal import seen
 from harness.report.text import clean, counted, listed, one_line, shortened
 from harness.report.verify import Shown, Verified
 
@@ -28,6 +29,8 @@ _LABEL = re.compile(r"(?:^|(?<=[.!?] ))(Symptom|Cause|Fix|Workaround)s?:[ \t]*",
 #: A reference to another scenario, which says nothing to a reader outside of this library.
 _REFERENCE = re.compile(r"\s*\([A-Z]\d\d[a-z]*\)")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'`(])")
+#: What is another in each run, or each interpreter, and says nothing.
+_VARIES = re.compile(r"0x[0-9a-fA-F]+|\d+")
 #: How much of what the script printed is quoted, the most first; the report takes what fits.
 _QUOTED = (6_000, 2_000, 500)
 #: How many ranges of bad releases are told of one by one.
@@ -99,7 +102,10 @@ def history(found: Grid) -> str:
     if bad or good:
         told = [f"bad on {_span(bad, found.pythons)}"] if bad else []
         told += [f"good on {_span(good, found.pythons)}"] if good else []
-        lines.append(f"- Python alone: {', '.join(told)}.")
+        alone = f"- Python alone: {', '.join(told)}."
+        lines.append(
+            alone if lines else f"- {_capital(', '.join(told)).replace('on ', 'on Python ', 1)}."
+        )
     return "\n".join(lines)
 
 
@@ -122,6 +128,7 @@ def _issue(verified: Verified, shown: Shown, quoted: int, with_grid: bool) -> st
         grid(found) if with_grid else "",
         _legend(found) if with_grid else "",
         history(found),
+        _otherwise(found, result),
         _doubts(verified.dropped),
     ]
     told = labelled(info.doc)
@@ -172,13 +179,17 @@ def _legend(found: Grid) -> str:
 def _environment(verified: Verified) -> str:
     """Leave out what is installed beside the harness: each cell had a release of its own."""
     report = verified.report
-    builds = dict.fromkeys(result.build for result in report.results)
+    builds: dict[tuple[str, str], dict[str, None]] = {}
+    for result in sorted(report.results, key=lambda result: release_key(result.python)):
+        before, _, after = result.build.partition(result.python)
+        builds.setdefault((before, after), {})[result.python] = None
+    told = [f"{before}{', '.join(known)}{after}" for (before, after), known in builds.items()]
     kept = {
         name: value
         for name, value in report.environment.items()
         if name not in (*TELLING, "Python")
     }
-    return environment(replace(report, environment={"Interpreters": ", ".join(builds), **kept}))
+    return environment(replace(report, environment={"Interpreters": "; ".join(told), **kept}))
 
 
 def _how_to_run(info: ScenarioInfo, result: Result, name: str) -> list[str]:
@@ -194,8 +205,14 @@ def _how_to_run(info: ScenarioInfo, result: Result, name: str) -> list[str]:
         steps = [f"python{minor} {shlex.quote(name)}; echo $?"]
     blocks = [fenced("\n".join(steps), "sh")]
     if info.library is not None:
-        run = fenced(f"git bisect start BAD GOOD\ngit bisect run python {shlex.quote(name)}", "sh")
-        blocks += ["In a checkout the script finds the commit:", run]
+        run = fenced(
+            f"git bisect start BAD GOOD\nPYTHONPATH=. git bisect run python {shlex.quote(name)}",
+            "sh",
+        )
+        blocks += [
+            "In a checkout the script finds the commit (`PYTHONPATH=src` for a package in src):",
+            run,
+        ]
     rows = [
         ["0", "healthy"],
         ["1", "the bug is there; the last line says which assertion failed, or that it hangs"],
@@ -270,15 +287,45 @@ def _releases(found: BadRange) -> str:
 
 
 def _story(found: BadRange, releases: Sequence[str]) -> str:
+    oldest, newest = found.first == releases[0], found.last == releases[-1]
+    if len(releases) == 1:
+        return f"bad in {found.first}, the only release tried"
     came = f"first bad {found.first} (good {found.good_before})"
     if found.good_before is None:
         came = f"bad from {found.first} on, with no good release below it"
+        if oldest:
+            came = f"bad from {found.first} (the oldest tried) on"
     went = f"last bad {found.last}, first good {found.good_after}"
     if found.good_after is None:
         went = f"last seen in {found.last}, with no good release above it"
+    if newest:
+        went = f"still bad in {found.last} (the newest tried)"
     unclear = listed(_runs(found.unclear, releases))
     unclear = f", no evidence from {unclear}" if unclear else ""
     return f"{came}, {went}{unclear}"
+
+
+def _otherwise(found: Grid, quoted: Result) -> str:
+    """Tell of the bad cells that failed in another way than the one that is quoted."""
+    alike: dict[str, list[Result]] = {}
+    for result in filter(is_bad, found.cells.values()):
+        alike.setdefault(_VARIES.sub("", result.observation.message), []).append(result)
+    alike.pop(_VARIES.sub("", quoted.observation.message), None)
+    lines = []
+    for group in sorted(alike.values(), key=len, reverse=True)[:_MOST_RANGES]:
+        rows = [row for row in found.rows if any(row == _row(result) for result in group)]
+        places = []
+        for library in dict.fromkeys(library for library, _ in rows):
+            known = [release for name, release in found.rows if name == library]
+            names = [release for name, release in rows if name == library]
+            places.append(f"{library or 'Python'} {listed(_runs(names, known))}".strip())
+        told = f"{counted(len(group), 'cell')} ({listed(places)})"
+        lines.append(f"- {told}: {code(seen(group[0]))}")
+    return "\n".join(["Not every cell fails as above:", "", *lines]) if lines else ""
+
+
+def _row(result: Result) -> Row:
+    return (result.library or "", result.release or "")
 
 
 def _runs(names: Sequence[str], known: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from harness.errors import HarnessError
 from harness.export import FIXTURE_VARIABLE, export
@@ -21,7 +22,7 @@ from harness.matrix.interpreters import Interpreter
 from harness.matrix.releases import fetch, newest_release
 from harness.matrix.scripts import with_extras
 from harness.outcome import Observation, Outcome, Verdict
-from harness.report.grid import is_bad, is_good, word
+from harness.report.grid import is_bad, is_good, release_key, word
 from harness.report.model import Report, Result, ScenarioInfo
 from harness.report.terminal import seen
 from harness.scenario import Scenario
@@ -195,6 +196,10 @@ def _doubted(claim: Result, why: str) -> Result:
 
 def _example(report: Report) -> Result | None:
     """Choose the cell that is quoted: a bug, where possible no hang, newest release and Python."""
-    bad = [result for result in report.results if is_bad(result)]
-    quick = [result for result in bad if result.observation.outcome is Outcome.BUG] or bad
-    return quick[-1] if quick else None
+
+    def order(result: Result) -> tuple[Any, ...]:
+        own = result.library == report.scenario(result.scenario).library
+        quick = result.observation.outcome is Outcome.BUG
+        return (own, quick, release_key(result.release or ""), release_key(result.python))
+
+    return max(filter(is_bad, report.results), key=order, default=None)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from harness.errors import HarnessError
+from harness.outcome import Observation, Outcome
 from harness.report.grid import Grid
 from harness.report.markdown import GITHUB_LIMIT
 from harness.report.model import Report
@@ -46,7 +47,7 @@ def test_issue_has_every_part_in_order():
     assert "```text\nTraceback\nbug: lost\n```" in text
     assert "as it does with nest-asyncio 1.4, Python 3.12.1" in text
     assert "| nest-asyncio 1.3 | **bug** | **bug** |" in text
-    assert "CPython 3.8.18 x86_64-linux-gnu, CPython 3.12.1 x86_64-linux-gnu" in text
+    assert "- Interpreters: `CPython 3.8.18, 3.12.1 x86_64-linux-gnu`" in text
     assert "pip install nest-asyncio==1.3" in text
 
 
@@ -87,7 +88,45 @@ def test_history_tells_first_bad_last_bad_and_first_good():
         "- nest-asyncio on Python 3.6.15: it could not be tried.",
     ]
     alone = report({None: "bug ok"}, "3.8.18", "3.12.1")
-    assert history(Grid.of(alone, "N05")) == "- Python alone: bad on 3.8.18, good on 3.12.1."
+    assert history(Grid.of(alone, "N05")) == "- Bad on Python 3.8.18, good on 3.12.1."
+    both = report({None: "ok bug", "1.2": "ok ok"}, "3.8.18", "3.12.1")
+    assert history(Grid.of(both, "N05")).endswith("- Python alone: bad on 3.12.1, good on 3.8.18.")
+
+
+def test_history_that_begins_or_ends_bad_says_what_was_tried():
+    told = {
+        "bug": "bad in 1.0, the only release tried.",
+        "bug bug": "bad from 1.0 (the oldest tried) on, still bad in 1.1 (the newest tried).",
+        "bug ok": "bad from 1.0 (the oldest tried) on, last bad 1.0, first good 1.1.",
+        "n/a bug ok": "bad from 1.1 on, with no good release below it, last bad 1.1, "
+        "first good 1.2, no evidence from 1.0.",
+        "ok bug": "first bad 1.1 (good 1.0), still bad in 1.1 (the newest tried).",
+        "ok bug n/a": "first bad 1.1 (good 1.0), last seen in 1.1, with no good release above it.",
+    }
+    for words, text in told.items():
+        rows = {f"1.{minor}": word for minor, word in enumerate(words.split())}
+        line = history(Grid.of(report(rows, "3.8.18"), "N05"))
+        assert line == f"- nest-asyncio on Python 3.8.18: {text}"
+
+
+def test_cells_that_fail_in_another_way_than_is_quoted_are_told():
+    found = sample()
+    other = Observation(Outcome.BUG, "RuntimeError: Cannot run at 0x1f")
+    results = list(found.results)
+    results[2] = replace(results[2], observation=other)
+    text = issue(verified(replace(found, results=tuple(results))))
+    assert (
+        "Not every cell fails as above:\n\n"
+        "- 1 cell (nest-asyncio 1.3): `bug: RuntimeError: Cannot run at 0x1f`" in text
+    )
+    assert "Not every cell" not in issue(verified(found))
+
+
+def test_wrapped_lines_are_joined_as_a_tracker_breaks_them():
+    text = issue(
+        verified(sample(doc="Symptom: it\nhangs.\n\nCause: a lock,\nheld.\n\n- one\n- two"))
+    )
+    assert "## Cause\n\nA lock, held.\n\n- one\n- two\n" in text
 
 
 def test_releases_without_evidence_are_told_in_ranges():

@@ -12,8 +12,10 @@ from harness.outcome import Observation, Outcome, Verdict
 from harness.report.grid import word
 from harness.report.model import Report, Result, ScenarioInfo
 from harness.report.upstream import issue
-from harness.report.verify import Verified, Verifier
+from harness.report.verify import Verified, Verifier, _example
 from harness.selection import select
+
+from .report_samples import report
 
 MODULE = '''\
 import sys
@@ -31,9 +33,9 @@ async def test_it() -> None:
 '''
 
 
-def verify(report: Report, id: str) -> Verified:
+def verify(claims: Report, id: str) -> Verified:
     with Verifier() as verifier:
-        return verifier.verify(report, id)
+        return verifier.verify(claims, id)
 
 
 @pytest.fixture
@@ -79,6 +81,17 @@ def test_bug_that_repeats_is_claimed_with_what_its_script_printed(claimed):
     assert "    assert False\n" in found.script
 
 
+def test_the_newest_release_and_python_are_quoted_in_whatever_order_results_came():
+    """A merged report has its cells in the order of the shards."""
+    rows = {"1.10": "bug bug", "1.9": "bug bug", "1.11": "hang hang", "1.12": "ok ok"}
+    found = report(rows, "3.13.0", "3.9.18")
+    example = _example(found)
+    assert example is not None
+    assert (example.release, example.python) == ("1.10", "3.13.0")
+    fork = replace(example, library="nest-asyncio2", release="2.0")
+    assert _example(replace(found, results=(*found.results, fork))) == example
+
+
 def test_bug_that_does_not_repeat_is_not_claimed(claimed):
     found = verify(claimed("True", Verdict.REPRODUCED), "S1")
     (result,) = found.report.results
@@ -96,31 +109,31 @@ def test_health_that_does_not_repeat_is_not_claimed_either(claimed):
 
 
 def test_cell_that_cannot_run_here_is_not_claimed(claimed):
-    report = claimed("False", Verdict.REPRODUCED, python="3.6.99", build="CPython 3.6.99 z80")
-    found = verify(report, "S1")
+    claims = claimed("False", Verdict.REPRODUCED, python="3.6.99", build="CPython 3.6.99 z80")
+    found = verify(claims, "S1")
     assert found.dropped == ("Python 3.6.99: CPython 3.6.99 z80 is not on this machine",)
     assert found.report.results[0].verdict is Verdict.INCONCLUSIVE
 
 
 def test_bug_that_needs_the_fork_is_not_handed_out(claimed):
     """The matrix starts its interpreters without site; a reader of the report does not."""
-    report = claimed("not sys.flags.no_site", Verdict.REPRODUCED)
+    claims = claimed("not sys.flags.no_site", Verdict.REPRODUCED)
     with pytest.raises(HarnessError, match="not when its script is run by hand"):
-        verify(report, "S1")
+        verify(claims, "S1")
 
 
 def test_scenario_that_was_changed_since_is_refused(claimed):
-    report = claimed("False", Verdict.REPRODUCED)
-    changed = replace(report.scenarios[0], body="async def test_it(): ...")
+    claims = claimed("False", Verdict.REPRODUCED)
+    changed = replace(claims.scenarios[0], body="async def test_it(): ...")
     with pytest.raises(HarnessError, match=r"'S1' was changed since.*harness matrix S1"):
-        verify(replace(report, scenarios=(changed,)), "S1")
+        verify(replace(claims, scenarios=(changed,)), "S1")
 
 
 def test_scenario_that_is_gone_is_refused(claimed):
-    report = claimed("False", Verdict.REPRODUCED)
-    gone = replace(report.scenarios[0], nodeid="gone.py::test_it")
+    claims = claimed("False", Verdict.REPRODUCED)
+    gone = replace(claims.scenarios[0], nodeid="gone.py::test_it")
     with pytest.raises(HarnessError, match="S1"):
-        verify(replace(report, scenarios=(gone,)), "S1")
+        verify(replace(claims, scenarios=(gone,)), "S1")
 
 
 def test_interpreter_of_the_test_is_known_to_the_matrix():
