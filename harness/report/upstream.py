@@ -307,25 +307,23 @@ def _story(found: BadRange, releases: Sequence[str]) -> str:
 
 def _otherwise(found: Grid, quoted: Result) -> str:
     """Tell of the bad cells that failed in another way than the one that is quoted."""
-    alike: dict[str, list[Result]] = {}
-    for result in filter(is_bad, found.cells.values()):
-        alike.setdefault(_VARIES.sub("", result.observation.message), []).append(result)
+    alike: dict[str, list[tuple[Row, str]]] = {}
+    for place, result in found.cells.items():
+        if is_bad(result):
+            alike.setdefault(_VARIES.sub("", result.observation.message), []).append(place)
     alike.pop(_VARIES.sub("", quoted.observation.message), None)
     lines = []
-    for group in sorted(alike.values(), key=len, reverse=True)[:_MOST_RANGES]:
-        rows = [row for row in found.rows if any(row == _row(result) for result in group)]
-        places = []
-        for library in dict.fromkeys(library for library, _ in rows):
+    for places in sorted(alike.values(), key=len, reverse=True)[:_MOST_RANGES]:
+        rows = [row for row in found.rows if any(row == place for place, _ in places)]
+        names = []
+        for library in dict.fromkeys(library for library, _ in rows if library):
             known = [release for name, release in found.rows if name == library]
-            names = [release for name, release in rows if name == library]
-            places.append(f"{library or 'Python'} {listed(_runs(names, known))}".strip())
-        told = f"{counted(len(group), 'cell')} ({listed(places)})"
-        lines.append(f"- {told}: {code(seen(group[0]))}")
+            names += [f"{library} {listed(_runs([r for n, r in rows if n == library], known))}"]
+        columns = [python for python in found.pythons if any(python == one for _, one in places)]
+        names.append(f"Python {_span(columns, found.pythons)}")
+        told = f"{counted(len(places), 'cell')} ({', '.join(names)})"
+        lines.append(f"- {told}: {code(seen(found.cells[places[0]]))}")
     return "\n".join(["Not every cell fails as above:", "", *lines]) if lines else ""
-
-
-def _row(result: Result) -> Row:
-    return (result.library or "", result.release or "")
 
 
 def _runs(names: Sequence[str], known: Sequence[str]) -> list[str]:

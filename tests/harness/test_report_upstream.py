@@ -117,7 +117,8 @@ def test_cells_that_fail_in_another_way_than_is_quoted_are_told():
     text = issue(verified(replace(found, results=tuple(results))))
     assert (
         "Not every cell fails as above:\n\n"
-        "- 1 cell (nest-asyncio 1.3): `bug: RuntimeError: Cannot run at 0x1f`" in text
+        "- 1 cell (nest-asyncio 1.3, Python 3.8.18): `bug: RuntimeError: Cannot run at 0x1f`"
+        in text
     )
     assert "Not every cell" not in issue(verified(found))
 
