@@ -32,7 +32,7 @@ from harness.outcome import Observation, Outcome
 #: How many runs may be under way at once, most of them waiting for a clock.
 MOST_AT_ONCE = 64
 #: Seconds after which it is asked again, at the latest, whether there is more to run.
-_NEXT_QUESTION = 0.05
+_NEXT_QUESTION = 0.01
 #: Seconds beyond ten times a run's limit after which its resident no longer seems to live.
 _RESIDENT_GRACE = 15.0
 #: What the directories begin with in which cells run, and seconds after which one without a lock
@@ -146,11 +146,13 @@ class Runner:
         waiting: deque[Run] = deque()
         self._queue(runs, waiting)
         next_look = 0.0
-        while more or waiting or any(one.active for one in self._residents.values()):
+        while True:
             if more:
                 others = more()
                 more = None if others is None else more
                 self._queue(others or (), waiting)
+            if not (more or waiting or any(one.active for one in self._residents.values())):
+                return
             self._start_some(waiting, done)
             for key, _ in self._selector.select(_NEXT_QUESTION if more else 1.0):
                 self._take(key.data, waiting, done)

@@ -312,6 +312,20 @@ def turn():
     assert second.cpu > 0.4
 
 
+def test_what_comes_later_runs_too_and_nothing_is_waited_for_behind_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A second for nothing, several times in a bisect, would be most of what it takes."""
+    later = [[Run("later", HEALTHY, this_interpreter())], [], None]
+    seen: list[Ran] = []
+    with Runner(1) as runner:
+        runner.run([], lambda _, ran: seen.append(ran), lambda: later.pop(0))
+        assert [ran.observation.outcome for ran in seen] == [Outcome.HEALTHY]
+        with monkeypatch.context() as patch:
+            patch.setattr(runner, "_selector", None)
+            runner.run([], lambda *_: None, lambda: None)
+
+
 def test_traced_run_tells_which_lines_ran(tmp_path: Path) -> None:
     (tmp_path / "demo.py").write_text("def check(x):\n    if x:\n        return 1\n    return 2\n")
     run = Run(
