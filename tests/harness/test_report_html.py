@@ -11,6 +11,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,12 @@ class Browser:
     def dark(self, wanted: bool) -> None:
         feature = {"name": "prefers-color-scheme", "value": "dark" if wanted else "light"}
         parameters = {"cmd": "Emulation.setEmulatedMedia", "params": {"features": [feature]}}
+        self._ask("goog/cdp/execute", parameters)
+
+    def width(self, wanted: int) -> None:
+        """Give the page the width of a device; 0 for that of the window."""
+        metrics = {"width": wanted, "height": 740, "deviceScaleFactor": 1, "mobile": wanted > 0}
+        parameters = {"cmd": "Emulation.setDeviceMetricsOverride", "params": metrics}
         self._ask("goog/cdp/execute", parameters)
 
     def screenshot(self) -> bytes:
@@ -315,6 +322,27 @@ def test_text_can_be_read(shown, dark):
     for text, behind, what in pairs:
         low, high = sorted((luminance(text), luminance(behind)))
         assert (high + 0.05) / (low + 0.05) >= 4.5, (what, text, behind)
+
+
+def test_page_fits_a_telephone(browser, tmp_path):
+    """Only a grid may be wider, and it scrolls by itself."""
+    long = f"https://example.org/{'issues' * 20}/1"
+    found = report()
+    infos = tuple(replace(info, source=long, title="word" * 30) for info in found.scenarios)
+    path = tmp_path / "report.html"
+    path.write_text(page(replace(found, scenarios=infos)), encoding="utf-8")
+    browser.width(360)
+    try:
+        browser.go(path.as_uri())
+        browser.run("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+        wide = "return [innerWidth, document.documentElement.scrollWidth]"
+        assert browser.run(wide) == [360, 360]
+        browser.run("document.querySelector('td button').click()")
+        assert browser.run(wide) == [360, 360]
+        inside = "const d = document.querySelector('dialog'); return [d.scrollWidth, d.clientWidth]"
+        assert len(set(browser.run(inside))) == 1
+    finally:
+        browser.width(0)
 
 
 def test_screenshot_is_not_blank(shown):

@@ -78,7 +78,10 @@ def _data(report: Report) -> dict[str, Any]:
                 "present": listed_present(info),
                 "doc": clean(info.doc),
                 "body": clean(info.body),
-                "history": history(Grid.of(report, info.id)),
+                "history": "\n".join(
+                    line.removeprefix("- ")
+                    for line in history(Grid.of(report, info.id)).split("\n")
+                ),
             }
             for info in report.scenarios
         ],
