@@ -324,6 +324,16 @@ def test_text_can_be_read(shown, dark):
         assert (high + 0.05) / (low + 0.05) >= 4.5, (what, text, behind)
 
 
+def test_focus_is_seen_on_an_unexpected_cell_too(shown):
+    shown.press(*(["\ue004"] * 2))
+    shown.run("document.querySelector('.unexpected[aria-label]').focus()")
+    outline = shown.run(
+        "const style = getComputedStyle(document.activeElement);"
+        "return [document.activeElement.className, style.outlineStyle, style.outlineColor]"
+    )
+    assert outline == ["w-bug unexpected", "solid", "rgb(11, 95, 255)"]
+
+
 def test_page_fits_a_telephone(browser, tmp_path):
     """Only a grid may be wider, and it scrolls by itself."""
     long = f"https://example.org/{'issues' * 20}/1"
@@ -341,6 +351,8 @@ def test_page_fits_a_telephone(browser, tmp_path):
         assert browser.run(wide) == [360, 360]
         inside = "const d = document.querySelector('dialog'); return [d.scrollWidth, d.clientWidth]"
         assert len(set(browser.run(inside))) == 1
+        close = "return document.querySelector('dialog button').getClientRects()[0].height"
+        assert browser.run(close) < 45
     finally:
         browser.width(0)
 
