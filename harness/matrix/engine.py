@@ -298,13 +298,20 @@ class Engine:
         return cell.library is None or self._release(cell) is not None
 
     def _supply(self, cells: Iterable[Cell]) -> Supply:
-        """Begin to get the releases of some cells; those in the cache are looked over."""
+        """Begin to get the releases of some cells; those in the cache are looked over.
+
+        Those with the most cells come first: while they run there is time to install the rest.
+        """
         wanted: dict[Place, Interpreter] = {}
+        counts: Counter[tuple[str, str]] = Counter()
         for cell in cells:
             place = self._place(cell)
             if place and place not in self._releases:
                 wanted.setdefault(place, cell.interpreter)
-        return Supply(wanted, offline=self._offline, say=self._say)
+                counts[place[:2]] += 1
+        order = sorted(wanted, key=lambda place: -counts[place[:2]])
+        found = {place: wanted[place] for place in order}
+        return Supply(found, offline=self._offline, say=self._say)
 
     def _place(self, cell: Cell) -> Place | None:
         if cell.library is None or cell.release is None:

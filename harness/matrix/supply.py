@@ -23,7 +23,8 @@ Place = tuple[str, str, str]
 class Supply:
     """Some releases on their way; use it as a context manager, which leaves nothing running.
 
-    :param wanted: the places that are needed, each with an interpreter of its tag
+    :param wanted: the places that are needed, each with an interpreter of its tag, in the order in
+        which they are got; but what the cache has comes first
     :param offline: whether they must come from the cache
     :param say: told what is not an error
     """
@@ -40,8 +41,8 @@ class Supply:
         by_release: dict[tuple[str, str], dict[Place, Interpreter]] = {}
         for place, interpreter in wanted.items():
             by_release.setdefault(place[:2], {})[place] = interpreter
-        for interpreters in _quickest_first(by_release):
-            self._pool.submit(self._get, interpreters)
+        for release in sorted(by_release, key=lambda one: not is_kept(*one)):
+            self._pool.submit(self._get, by_release[release])
 
     def __enter__(self) -> Supply:
         return self
@@ -97,15 +98,3 @@ class Supply:
             return error
         self._failed.clear()
         return found
-
-
-def _quickest_first(
-    by_release: Mapping[tuple[str, str], dict[Place, Interpreter]],
-) -> list[dict[Place, Interpreter]]:
-    """Put first what is in the cache, then the projects with the fewest releases to install."""
-    missing: dict[str, int] = {}
-    kept = {release: is_kept(*release) for release in by_release}
-    for (library, _), is_there in kept.items():
-        missing[library] = missing.get(library, 0) + (not is_there)
-    order = sorted(by_release, key=lambda one: (not kept[one], missing[one[0]]))
-    return [by_release[release] for release in order]

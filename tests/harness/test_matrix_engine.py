@@ -257,6 +257,28 @@ def test_release_that_is_there_runs_while_another_is_installed(
         assert outcomes(engine.run(cells, note)) == {"1.0": "healthy", "1.1": "bug"}
 
 
+def test_release_with_most_cells_is_installed_first(
+    demo: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version in ("1.0", "1.1"):
+        demo.release(version)
+    both, second = demo.scenario("demo<1"), demo.scenario("demo<1", id="D2")
+    here = [this_interpreter()]
+    cells = plan(select([str(both)]), here, ReleaseChoice())[0]
+    cells += plan(select([str(second)]), here, ReleaseChoice.parse(["1.1"]))[0]
+    wanted: list[str] = []
+
+    class Noted(supply.Supply):
+        def __init__(self, places: Any, **options: Any) -> None:
+            wanted.extend(release for _, release, _ in places)
+            super().__init__(places, **options)
+
+    monkeypatch.setattr("harness.matrix.engine.Supply", Noted)
+    with Engine(jobs=2) as one:
+        one.run(cells)
+    assert wanted == ["1.1", "1.0"]
+
+
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_interrupt_keeps_what_is_done(demo: Any, jobs: int) -> None:
     """The next run goes on where this one stopped."""
