@@ -153,13 +153,14 @@ def _obtain(wanted: _Wanted, version: str, python: Interpreter, say: Say, offlin
         found = _kept(home, wanted, version, python, say)
         if found is not None:
             return found
-        if offline or configuration().offline:
+        offline = offline or configuration().offline
+        _refuse_unsuitable(wanted.name, version, python, _silent if offline else say, offline)
+        _refuse_again(home, python)
+        if offline:
             raise HarnessError(
                 f"{wanted} {version} for Python {python.version} is not in the cache and the "
                 "package index may not be asked (offline); go online once to get it"
             )
-        _refuse_unsuitable(wanted.name, version, python, say)
-        _refuse_again(home, python)
         try:
             return _install(home, wanted, version, python)
         except IndexFailed:
@@ -344,10 +345,16 @@ def _releases_in_cache(name: str) -> list[Version]:
     return sorted({Version(place.parent.parent.name) for place in places})
 
 
-def _refuse_unsuitable(name: str, version: str, python: Interpreter, say: Say) -> None:
+def _silent(line: str) -> None:
+    """Say nothing: that the index was not asked was said when the releases were listed."""
+
+
+def _refuse_unsuitable(
+    name: str, version: str, python: Interpreter, say: Say, offline: bool
+) -> None:
     """Refuse a release that the index does not list, or lists for other interpreters."""
     try:
-        known = {Version(one.version): one for one in listing(name, say=say)}
+        known = {Version(one.version): one for one in listing(name, say=say, offline=offline)}
     except IndexUnknown:
         return  # the installer may still know a way, and else says what is wrong
     listed = known.get(Version(version))

@@ -206,6 +206,22 @@ def test_offline_a_missing_release_is_refused(wheels: Any, monkeypatch: pytest.M
         obtain("demo", "1.0", this_interpreter(), offline=True)
 
 
+def test_offline_what_was_refused_is_refused_with_the_same_words(
+    wheels: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A grid that was run online is the same offline."""
+    wheels.add("demo", "1.0", {"demo.py": ""}, requires_python=">=3.99")
+    Path(wheels.path, "demo-1.1-py3-none-any.whl").write_bytes(b"no zip")
+    for release in ("1.0", "1.1"):
+        said = []
+        for offline in (False, True):
+            with pytest.raises(HarnessError) as refused:
+                obtain("demo", release, this_interpreter(), offline=offline)
+            said.append((refused.type, str(refused.value)))
+        assert said[0] == said[1]
+    assert capsys.readouterr().err == ""
+
+
 def test_broken_wheel_is_an_error_that_names_the_release(wheels: Any) -> None:
     Path(wheels.path, "demo-1.0-py3-none-any.whl").write_bytes(b"no zip")
     with pytest.raises(HarnessError, match=r"demo==1\.0 cannot be installed"):
