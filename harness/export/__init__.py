@@ -51,6 +51,8 @@ _RUNNER_IMPORTS = ("asyncio", "faulthandler", "gc", "os", "signal", "sys", "trac
 #: First Python that can evaluate ``list[int]``, and ``int | None``.
 _SUBSCRIPTS, _UNIONS = Version("3.9"), Version("3.10")
 
+#: What stands before a release that a specifier may hold itself.
+_WITH = ("==", ">=", "<=", "~=")
 #: Modules of the standard library that Python 3.6, or the newest, does not have.
 _NOT_EVERYWHERE = frozenset(
     [
@@ -255,10 +257,15 @@ def _dependencies(
 
 
 def _known_release(record: Scenario, library: str) -> str | None:
-    bad = [release for release in record.shown_in if record.is_present({library: release})]
-    if bad:
-        return bad[-1]
-    return _installed(library) or next(iter(record.shown_in), None)
+    """Choose a bad release: one that is shown, the installed one, or one that ``present`` names."""
+    known = [interval.releases for interval in record.present if interval.library == library]
+    bounds = {one.version for releases in known for one in releases if one.operator in _WITH}
+    named = sorted(map(Version, (bound for bound in bounds if not bound.endswith("*"))))
+    here = _installed(library)
+    for release in (*record.shown_in[::-1], here, *map(str, named[::-1])):
+        if release and any(one.contains(release, prereleases=True) for one in known):
+            return release
+    return here or next(iter(record.shown_in), None)
 
 
 def _projects(statements: Iterable[ast.stmt], *, fallbacks: bool = False) -> list[str]:

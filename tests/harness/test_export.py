@@ -1,6 +1,7 @@
 """One function, every use: the script that is handed upstream is the scenario that was judged."""
 
 import ast
+import importlib.metadata
 import inspect
 import itertools
 import os
@@ -218,6 +219,23 @@ def test_header_pins_the_release_that_was_asked_for(write):
 def test_header_pins_a_release_that_the_record_shows_with_the_bug(write):
     record = write("pass\n", record=', present=("nest-asyncio<1.4",), shown_in=("1.3.3", "1.4.0")')
     assert '"nest-asyncio==1.3.3"' in export(record)
+
+
+@pytest.mark.parametrize(
+    ("present", "release"),
+    [
+        ("nest-asyncio>=1.3.0,<1.4.0", "1.3.0"),
+        ("nest-asyncio>=1.1,<=1.2.3", "1.2.3"),
+        ("nest-asyncio==1.3.*,>=1.3.1; python_version < '3.8'", "1.3.1"),
+        ("nest-asyncio>=1.2", importlib.metadata.version("nest-asyncio")),
+        ("nest-asyncio<1.4", importlib.metadata.version("nest-asyncio")),
+    ],
+)
+def test_header_pins_a_bad_release_that_present_names_where_the_installed_one_is_healthy(
+    write, present, release
+):
+    record = write("import nest_asyncio\n", record=f", present=({present!r},)")
+    assert f'"nest-asyncio=={release}"' in export(record)
 
 
 def test_header_names_the_project_of_each_module_and_never_this_one(write, monkeypatch):
