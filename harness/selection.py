@@ -49,10 +49,16 @@ def select(words: Sequence[str] = (), problems: list[str] | None = None) -> list
         for id in ids or library:
             if id not in library:
                 near = [known for known in library if known[:2].lower() == id[:2].lower()]
-                unread = "".join(f"; {text}" for text in broken)
+                near = near or [known for known in library if known[0] == id[0]][:12]
+                told = [
+                    f"known are {', '.join(near)}"
+                    if near
+                    else f"pytest --harness-list lists all {len(library)}",
+                    *broken,
+                    "one of your own is named by its file",
+                ]
                 raise HarnessError(
-                    f"there is no scenario {id!r} in {_library()}; "
-                    f"known are {', '.join(near or library) or 'none'}{unread}"
+                    f"there is no scenario {id!r} in {_library()}; {'; '.join(told)}"
                 )
             _add(found, [library[id]])
     return list(found.values())

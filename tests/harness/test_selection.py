@@ -59,6 +59,10 @@ def test_words_name_scenarios(library: Path, words: list[str], expected: list[st
     ("word", "message"),
     [
         ("A9", r"no scenario 'A9' in scenarios; known are A1, A2"),
+        (
+            "mine",
+            r"no scenario 'mine' in scenarios; pytest --harness-list lists all 3; .* by its file",
+        ),
         ("scenarios/three", r"scenarios/three does not exist"),
         ("scenarios/one/test_a.py::test_x", r"holds no scenario"),
     ],
