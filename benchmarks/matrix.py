@@ -1,9 +1,11 @@
 """What the matrix costs: one warm cell, the same cell as a warm tox-uv environment, a new scenario.
 
     python benchmarks/matrix.py [--rounds 5] [--cells 200]
+    python benchmarks/matrix.py --whole
 
 Releases are in the cache and tox's environments are made before anything is measured. CPU time is
-that of every process that took part; the two ways to run the cell take turns.
+that of every process that took part; the two ways to run the cell take turns. ``--whole`` measures
+the whole library instead, from empty caches of the harness and of uv on.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.matrix.bisect import bisect
+from harness.matrix.cache import remove
 from harness.matrix.cells import Cell, ReleaseChoice, plan
 from harness.matrix.engine import Engine
 from harness.matrix.interpreters import Interpreter, discover
@@ -182,6 +185,31 @@ def grids(interpreters: Sequence[Interpreter], rounds: int) -> None:
         )
 
 
+def whole() -> None:
+    """Run every scenario in every cell, with nothing in any cache; then what should be quick."""
+    directory = Path(tempfile.mkdtemp())
+    caches = {
+        "HARNESS_CACHE_DIR": str(directory / "harness"),
+        "UV_CACHE_DIR": str(directory / "uv"),
+    }
+    print("| what | time | goal |\n| --- | --- | --- |")
+    try:
+        for name, goal, words in (
+            ("the whole library, nothing in the cache", "300 s", ["matrix"]),
+            ("the same again", "3 s", ["matrix"]),
+            ("a bisect of a spin in every Python", "", ["bisect", "N08", "--fresh"]),
+            ("the same in one Python", "3 s", ["bisect", "N08", "--fresh", "--python", "3.11"]),
+        ):
+            command = [sys.executable, "-m", "harness", *words]
+            run = functools.partial(
+                subprocess.run, command, env={**os.environ, **caches}, stdout=subprocess.DEVNULL
+            )
+            used, seconds = measured(run)
+            print(f"| {name} | {seconds:.1f} s, {used:.1f} s of CPU | {goal} |", flush=True)
+    finally:
+        remove(directory)
+
+
 def _ms(values: Sequence[float]) -> str:
     low, high = min(values) * 1000, max(values) * 1000
     return f"{statistics.median(values) * 1000:.1f} ms ({low:.1f} to {high:.1f})"
@@ -191,7 +219,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5, help="default: %(default)s")
     parser.add_argument("--cells", type=int, default=200, help="default: %(default)s")
+    parser.add_argument("--whole", action="store_true", help="measure the whole library instead")
     args = parser.parse_args(arguments)
+    if args.whole:
+        whole()
+        return 0
     newest = {one.minor: one for one in discover().interpreters}
     interpreters = list(newest.values())
     one_cell(interpreters, args.rounds, args.cells)
