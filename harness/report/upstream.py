@@ -229,7 +229,7 @@ def _first(texts: Sequence[str]) -> list[str]:
 
 def _capital(text: str) -> str:
     """Begin a sentence with a capital, unless it begins with the name of something in code."""
-    return text[:1].upper() + text[1:] if re.match(r"[a-z]+[\s,;:]", text) else text
+    return text[:1].upper() + text[1:] if re.match(r"[a-z]+[\s,;:](?!\d)", text) else text
 
 
 def _doubts(dropped: Sequence[str]) -> str:

@@ -123,6 +123,11 @@ def test_cells_that_fail_in_another_way_than_is_quoted_are_told():
     assert "Not every cell" not in issue(verified(found))
 
 
+def test_a_sentence_that_begins_with_a_release_keeps_the_name_of_its_project():
+    text = issue(verified(sample(doc="Symptom: it hangs.\n\nFix: plumpy 0.21.2, and 0.22.2.")))
+    assert "## Fix\n\nplumpy 0.21.2, and" in text
+
+
 def test_wrapped_lines_are_joined_as_a_tracker_breaks_them():
     text = issue(
         verified(sample(doc="Symptom: it\nhangs.\n\nCause: a lock,\nheld.\n\n- one\n- two"))
