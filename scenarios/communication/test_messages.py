@@ -179,21 +179,6 @@ async def test_rejected_task_does_not_go_round_and_round(amqp_url: str) -> None:
     assert len(offers) < 10, "the task came %d times" % len(offers)
 
 
-async def send_unreadable_task(url):
-    """Send a task whose correlation id is no UTF-8."""
-    import aio_pika
-
-    class NoText(str):
-        def encode(self, *_):
-            return b"\xff"
-
-    async with await aio_pika.connect(url) as connection:
-        channel = await connection.channel()
-        message = aio_pika.Message(b"[task, false]")
-        message.correlation_id = NoText("id")
-        await channel.default_exchange.publish(message, routing_key=OWN["task_queue"])
-
-
 @scenario(
     id="B25",
     title="One message whose id is no text closes the connection of each worker that gets it",
@@ -210,13 +195,23 @@ async def test_message_with_an_unreadable_property_closes_no_connection(amqp_url
     gives up the connection. The task was not acknowledged.
     Fix: such a message is refused like any other that is malformed.
     """
+    import aio_pika
+
+    class NoText(str):
+        def encode(self, *_: object) -> bytes:
+            return b"\xff"
+
     communicator, other = connect(amqp_url), connect(amqp_url)
     lost = []
     communicator.add_close_callback(lambda *args: lost.append(args))
     wrapped = plumpy.wrap_communicator(communicator, asyncio.get_event_loop())
     wrapped.add_task_subscriber(lambda _, task: task)
     await asyncio.wrap_future(other.task_send("before"))
-    await send_unreadable_task(amqp_url)
+    async with await aio_pika.connect(amqp_url) as connection:
+        channel = await connection.channel()
+        message = aio_pika.Message(b"[task, false]")
+        message.correlation_id = NoText("id")
+        await channel.default_exchange.publish(message, routing_key=OWN["task_queue"])
     end = time.monotonic() + 3
     while not lost and time.monotonic() < end:
         await asyncio.sleep(0.05)

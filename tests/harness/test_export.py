@@ -26,8 +26,6 @@ from harness.selection import select
 ROOT = Path(__file__).parents[2]
 LIBRARY = select([str(ROOT / "scenarios")])
 NEEDS = "import asyncio\n\nfrom harness.scenario import scenario\n"
-#: Lines beyond the scenario that the script of one has which needs a connection of its own.
-LONG = {"B25": 70}
 #: Modules of one name would be one module.
 NUMBERS = itertools.count()
 RECORD = 'id="S1", title="It breaks", source="https://example.org/1"'
@@ -756,7 +754,7 @@ def test_script_holds_the_statements_of_the_scenario_unchanged(record):
 @pytest.mark.parametrize("record", LIBRARY, ids=lambda record: record.id)
 def test_script_adds_at_most_60_lines_with_its_helpers(record):
     """Beyond the scenario: its function with its record, and what it has to do before a loop is."""
-    assert len(export(record).splitlines()) - lines_of(record) <= LONG.get(record.id, 60)
+    assert len(export(record).splitlines()) - lines_of(record) <= 60
 
 
 def lines_of(record: Scenario) -> int:
