@@ -18,6 +18,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from harness.directories import cache_directory
 from harness.errors import HarnessError
 from harness.matrix.index import configuration
 from harness.matrix.interpreters import Interpreter
@@ -157,6 +158,11 @@ def _attempts(requirement: str, site: Path, python: Interpreter) -> Iterator[_At
                 # As the index is asked: a network with a proxy has certificates that uv has not.
                 "UV_SYSTEM_CERTS": os.environ.get("UV_SYSTEM_CERTS", "1"),
             }
+            if builds == _ALL:
+                # Compiling was a fifth of a grid from scratch, most of that optimizing; what comes
+                # of it is kept where nobody else's installation finds it.
+                environment["CFLAGS"] = f"{os.environ.get('CFLAGS', '')} -O0".strip()
+                environment["UV_CACHE_DIR"] = str(cache_directory() / "built")
             yield _Attempt("uv", builds, command, {**config.environment_for_uv(), **environment})
     if has_pip(python.path):
         options = ["--quiet", "--disable-pip-version-check", "--no-compile", "--target", str(site)]

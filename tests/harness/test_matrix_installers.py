@@ -111,6 +111,21 @@ def test_dependency_that_has_only_its_source_is_built(wheels: Any, tmp_path: Pat
     assert put(tmp_path / "site", "outer==1.0") == ["demo.py", "outer.py"]
 
 
+def test_dependency_is_compiled_quickly_and_kept_apart(
+    wheels: Any, tmp_path: Path, harness_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else finds in uv's own cache what was compiled without optimizing."""
+    flags = tmp_path / "flags"
+    monkeypatch.setenv("CFLAGS", "-g")
+    add_source(
+        wheels.path, "4.0", f"import os; open({str(flags)!r}, 'w').write(os.environ['CFLAGS'])"
+    )
+    wheels.add("outer", "1.0", {"outer.py": ""}, requires=["demo>=4"])
+    put(tmp_path / "site", "outer==1.0")
+    assert flags.read_text() == "-g -O0"
+    assert list((harness_cache / "built").glob("**/demo-4.0-py3-none-any.whl"))
+
+
 def test_dependency_that_cannot_be_built_is_built_once(wheels: Any, tmp_path: Path) -> None:
     """As PyYAML 5.4.1, on which each of thirty releases of kiwipy depends, on Python 3.10."""
     builds = tmp_path / "builds"
