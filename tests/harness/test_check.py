@@ -774,6 +774,12 @@ class TestRun:
         [run] = check([str(tree)], limit=60)
         assert [finding.test.split("::")[-1] for finding in run.findings] == ["prove_a", "prove_b"]
 
+    def test_a_run_without_the_cache_knows_no_option_of_it(self, tree: Path) -> None:
+        (tree / "pytest.ini").write_text("[pytest]\naddopts = --strict-config\n")
+        path = write(tree, "def test_it(): inner()\n")
+        [run] = check([str(path)], options=["-p", "no:cacheprovider"], limit=60)
+        assert (run.problems, len(run.findings)) == ([], 1)
+
     def test_nothing_is_written_into_the_project(self, tree: Path) -> None:
         pytest.importorskip("pytest_cov")
         (tree / "pytest.ini").write_text(

@@ -49,6 +49,8 @@ def main(events: str, temp: str, arguments: list) -> int:  # type: ignore[type-a
     plugin = importlib.import_module(PACKAGE + ".plugin")
     sys.argv = ["pytest", *arguments]
     options = ["-o", "cache_dir=" + os.path.join(temp, "cache")]
+    if any("no:cacheprovider" in argument for argument in arguments):
+        options = []
     return int(pytest.main([*options, *arguments], plugins=[plugin.Plugin(events, temp)]))
 
 
