@@ -65,6 +65,12 @@ def observe(event: Mapping[str, Any], clean: Callable[[str], str] = str) -> Obse
     return seen(Outcome.CRASH, f"the process ended itself with status {status} before the end")
 
 
+def is_told_by_the_clock(observation: Observation) -> bool:
+    """Whether only its limit says that a run hangs: a machine may stand still for as long."""
+    told = observation.message.startswith(("deadlock: ", "spin: "))
+    return observation.outcome is Outcome.HANG and not told
+
+
 def without_resident(text: str) -> str:
     """Leave out the frames below the script, which are this harness's."""
     kept = []

@@ -129,6 +129,21 @@ def test_cell_whose_runs_differ_is_inconclusive(demo: Any, tmp_path: Path) -> No
     assert run(demo.scenario("demo>=1")).differing != [], "known runs count, too"
 
 
+def test_hang_that_only_the_clock_tells_is_run_once_more(demo: Any, tmp_path: Path) -> None:
+    """A machine that stood still for as long as the limit is no bug of the release."""
+    mark = str(tmp_path / "mark")
+    polls = "[time.sleep(0.01) for _ in range(10**6)]"
+    demo.release("1.0", f"os.path.exists({mark!r}) or (open({mark!r}, 'x').close(), {polls})")
+    file = demo.scenario("demo>=1")
+    file.write_text(file.read_text().replace("limit=5", "limit=1"))
+    grid = run(file)
+    (result,) = grid.results
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert result.observation.message == "outcomes differ: 1 hang, 1 healthy in 2 runs"
+    assert grid.ran == 2
+    assert run(file).ran == 0, "both are known"
+
+
 def test_repeat_runs_only_what_is_missing(demo: Any) -> None:
     demo.release("1.0")
     file = demo.scenario()
