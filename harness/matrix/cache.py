@@ -2,7 +2,8 @@
 
 Results lie in one file per script, a line per result, so that a whole grid is read back with a few
 reads. A line carries a checksum: one that was cut short or written over is ignored, with a message.
-Lines are only ever appended, under a lock, so runs that share a cache cannot harm each other.
+Lines are appended, and damaged ones removed, under a lock: runs that share a cache cannot harm each
+other.
 """
 
 from __future__ import annotations
@@ -184,7 +185,17 @@ class ResultCache:
                 f"{self._path(script)}: {bad} damaged entr{'y' if bad == 1 else 'ies'} ignored; "
                 "those cells are run again"
             )
+            with contextlib.suppress(OSError):
+                self._drop_damaged(self._path(script))
         return found
+
+    def _drop_damaged(self, path: Path) -> None:
+        """Write a file anew without its damaged lines, so that they are told of once."""
+        with locked(self._directory / "lock"):
+            lines = path.read_bytes().decode("utf-8", "replace").splitlines()
+            parts = (line.partition(" ") for line in lines)
+            kept = [" ".join((total, text)) for total, _, text in parts if total == _checksum(text)]
+            write_atomically(path, "".join(f"{line}\n" for line in kept))
 
 
 def _checksum(payload: str) -> str:

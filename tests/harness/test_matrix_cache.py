@@ -63,7 +63,26 @@ def test_damaged_entry_is_ignored_with_a_message(tmp_path: Path, damage: object)
     assert "damaged entr" in said[0]
     assert str(file) in said[0]
     cache.add("script", "place", SEEN)
-    assert open_cache(tmp_path).get("script", "place") == [SEEN]
+    told_again: list[str] = []
+    assert open_cache(tmp_path, told_again).get("script", "place") == [SEEN]
+    assert told_again == []
+
+
+def test_whole_entries_beside_a_damaged_one_stay(tmp_path: Path) -> None:
+    cache = open_cache(tmp_path)
+    for place in ("one", "two", "three"):
+        cache.add("script", place, SEEN)
+    (file,) = tmp_path.glob("*.jsonl")
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(lines[0] + lines[1][:-9] + b"\n" + lines[2])
+    for _ in range(2):
+        read = open_cache(tmp_path)
+        assert [read.get("script", place) for place in ("one", "two", "three")] == [
+            [SEEN],
+            [],
+            [SEEN],
+        ]
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".jsonl"] == [file.name]
 
 
 def _add_many(path: Path, name: str) -> None:
