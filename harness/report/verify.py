@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,6 +32,8 @@ from harness.selection import select
 
 #: Seconds beyond a script's own watchdog after which it is ended from outside.
 _GRACE = 10.0
+#: Bytes of what a script printed that are read.
+_LONGEST = 1 << 24
 #: What a script may see of the environment of this process.
 _KEPT = ("PATH", "LANG", "TZ", "HOME", FIXTURE_VARIABLE, "LD_LIBRARY_PATH", "SYSTEMROOT")
 
@@ -145,20 +149,26 @@ def run_by_hand(record: Scenario, script: str, interpreter: Interpreter, result:
         environment["PYTHONIOENCODING"] = "utf-8"
         if paths:
             environment["PYTHONPATH"] = os.pathsep.join(paths)
-        try:
-            done = subprocess.run(
+        # Not a pipe: a child that the script leaves behind would hold it open.
+        with tempfile.TemporaryFile() as printed:
+            process = subprocess.Popen(
                 [interpreter.path, file.name],
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
+                stdout=printed,
                 stderr=subprocess.STDOUT,
-                timeout=record.limit + _GRACE,
-                check=False,
+                start_new_session=True,
             )
-            text, status = done.stdout.decode(errors="replace"), done.returncode
-        except subprocess.TimeoutExpired as late:
-            text, status = (late.stdout or b"").decode(errors="replace"), -9
+            try:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(record.limit + _GRACE)
+            finally:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                status = process.wait()
+            printed.seek(0)
+            text = printed.read(_LONGEST).decode(errors="replace")
     for path in (folder, *paths):
         text = text.replace(f"{path}{os.sep}", "")
     text = text.replace(f"{interpreter.prefix}{os.sep}", "")

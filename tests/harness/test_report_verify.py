@@ -122,6 +122,16 @@ def test_bug_that_needs_the_fork_is_not_handed_out(claimed):
         verify(claims, "S1")
 
 
+def test_script_that_leaves_a_child_behind_is_told_by_its_own_end(claimed):
+    """The child holds what the script prints to; it is not waited for."""
+    forks = "(__import__('os').fork() or __import__('time').sleep(600)) is None"
+    claims = claimed(forks, Verdict.REPRODUCED)
+    found = verify(claims, "S1")
+    assert found.shown is not None
+    assert found.shown.status == 1
+    assert "bug: AssertionError" in found.shown.text
+
+
 def test_scenario_that_was_changed_since_is_refused(claimed):
     claims = claimed("False", Verdict.REPRODUCED)
     changed = replace(claims.scenarios[0], body="async def test_it(): ...")
