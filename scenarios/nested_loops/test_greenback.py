@@ -177,10 +177,10 @@ async def test_cancellation_and_context_reach_through_a_portal() -> None:
         await greenback.ensure_portal()
         greenback.await_(sets())
         seen.append(who.get())
+        asyncio.get_event_loop().call_soon(task.cancel)
         greenback.await_(asyncio.sleep(0.5))
         seen.append("not cancelled")
 
     task = asyncio.ensure_future(waits())
-    asyncio.get_event_loop().call_later(0.01, task.cancel)
     await asyncio.wait([task])
     assert (seen, task.cancelled()) == (["nested"], True)
