@@ -51,7 +51,7 @@ class Supply:
         if self._left:
             self._stopped.set()
             stop_installers()
-        self._pool.shutdown(cancel_futures=True)
+        self._pool.shutdown()
 
     @property
     def is_over(self) -> bool:

@@ -97,7 +97,7 @@ def test_index_that_fails_again_and_again_is_not_asked_for_the_rest(
 
 
 def test_leaving_early_stops_what_is_being_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rest is not begun."""
+    """The rest is not begun, neither for another interpreter nor of another release."""
     begun: list[str] = []
     is_begun, is_stopped = threading.Event(), threading.Event()
 
@@ -110,7 +110,9 @@ def test_leaving_early_stops_what_is_being_installed(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(module, "obtain", slow)
     monkeypatch.setattr(module, "_INSTALLERS", 1)
     monkeypatch.setattr(module, "stop_installers", is_stopped.set)
-    with supply("1.0", "1.1") as releases:
+    places = wanted("1.0", "1.1")
+    places["demo", "1.0", "another interpreter's"] = this_interpreter()
+    with Supply(places, offline=False, say=lambda line: None) as releases:
         assert is_begun.wait(60)
         assert not releases.is_over
     assert begun == ["1.0"]

@@ -180,7 +180,7 @@ def run_as_main(code: types.CodeType, path: str) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
     except BaseException:
-        status = status or 120
+        status = status or 120  # Python's own, where what is left to write cannot be written
     if interrupted:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
